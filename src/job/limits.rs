@@ -1,0 +1,66 @@
+//! Every bound of the engine, in one place.
+//!
+//! A loop, buffer, wait or table scan without one of these behind it is a bug.
+
+/// Longest message of a job, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest issue reference, in bytes: its safe name must fit a file name (255 bytes).
+pub const ISSUE_REF_BYTES_MAX: usize = 200;
+/// Longest request id, in bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 200;
+/// Longest detail kept with an attempt, in bytes; longer ones are cut.
+pub const DETAIL_BYTES_MAX: usize = 1000;
+/// Attempts remembered with a job; older ones are dropped.
+pub const ATTEMPTS_KEPT_MAX: usize = 20;
+/// Largest `--max-attempts`.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// How often a job may lose its agent (a crash, a reboot) before it ends as `lost`.
+pub const LOST_MAX: u32 = 3;
+/// How often an agent may fail to start before its job ends as `start_failed`.
+pub const START_FAILED_MAX: u32 = 5;
+/// How often a job may be deferred before it ends as `deferred`.
+pub const DEFERRED_MAX: u32 = 100;
+/// First pause before a retry, unless configured; it doubles with each failure.
+pub const BACKOFF_MS_FIRST: u64 = 30_000;
+/// Longest pause before a retry.
+pub const BACKOFF_MS_MAX: u64 = 10 * 60_000;
+/// Longest delay, timeout or lease that is accepted: ten years.
+pub const DURATION_MS_MAX: u64 = 10 * 365 * 24 * 3_600_000;
+
+/// Operations in one commit; a caller with more commits in slices.
+pub const OPS_PER_COMMIT_MAX: usize = 1_000;
+/// Jobs whose time has come that one transaction moves into the order of claims.
+pub const PROMOTIONS_PER_COMMIT_MAX: usize = 1_000;
+/// Lapsed leases looked at in one round of recovery.
+pub const LAPSED_PER_ROUND_MAX: usize = 100;
+/// Problems that `verify` reports before it stops looking.
+pub const PROBLEMS_MAX: usize = 100;
+/// How long a write waits for other writers of the same file.
+pub const STORE_WAIT_MS_MAX: u64 = 5_000;
+/// Longest pause between two tries to become the writer.
+pub const STORE_BACKOFF_MS_MAX: u64 = 8;
+/// Page cache of an open database file, in bytes.
+pub const STORE_CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Largest cap on running agents.
+pub const AGENTS_MAX: u32 = 1_000;
+/// How long a shim waits at its gate for the worker's word.
+pub const GATE_WAIT_MS_MAX: u64 = 60_000;
+/// How long a worker waits for a new shim to reach its gate.
+pub const SHIM_READY_MS_MAX: u64 = 20_000;
+/// How often a shim looks at its limits while its agent runs.
+pub const SHIM_TICK_MS: u64 = 250;
+/// Rounds of killing what is left of a tree, `SHIM_KILL_PAUSE_MS` apart.
+pub const KILL_ROUNDS_MAX: u32 = 500;
+/// Pause between two rounds of killing.
+pub const KILL_PAUSE_MS: u64 = 10;
+/// Longest run of one git command.
+pub const GIT_MS_MAX: u64 = 30 * 60_000;
+/// Output of a helper program that is kept, in bytes.
+pub const HELPER_OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
+/// Part of an agent's log that is searched for its session, in bytes.
+pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Size of a configuration file, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Size of an exit record or another small file that kugetsu writes for itself, in bytes.
+pub const RECORD_BYTES_MAX: u64 = 1024 * 1024;

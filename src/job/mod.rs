@@ -1,0 +1,506 @@
+//! What a job is and how it may change. Pure: no I/O, clock, randomness or threads.
+
+pub mod issue_ref;
+pub mod limits;
+pub mod order;
+pub mod retry;
+pub mod transition;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::time::Timestamp;
+
+pub use issue_ref::IssueRef;
+pub use retry::RetryPolicy;
+pub use transition::{Event, Finding, Next, Refused};
+
+/// Number of a job: 1, 2, 3 … in the order of enqueueing, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<JobId, String> {
+        match text.parse() {
+            Ok(0) | Err(_) => Err(format!("'{text}' is not a job id (a number from 1)")),
+            Ok(number) => Ok(JobId(number)),
+        }
+    }
+}
+
+/// Fencing token of a lease. Every claim gets a larger one; a write with an older one is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Name of a worker, unique among all that ever used the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub String);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a caller asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// The issue to work on. Jobs of one issue run one at a time.
+    pub issue: IssueRef,
+    /// What the agent is told. Not empty, at most [`limits::MESSAGE_BYTES_MAX`] bytes.
+    pub message: String,
+    /// Higher goes first. 0 unless said otherwise.
+    pub priority: i16,
+    /// Not to be claimed before this time; `None` is at once.
+    pub run_at: Option<Timestamp>,
+    /// Wall-clock limit of one attempt in milliseconds; `None` is the worker's.
+    pub timeout_ms: Option<u64>,
+    /// How many attempts, whatever the failure; `None` is the worker's number for agent errors
+    /// and one attempt for everything else.
+    pub max_attempts: Option<u32>,
+    /// A second enqueue with the same request id makes nothing and answers with the first's job.
+    pub request_id: Option<String>,
+    /// Ask for nothing new while the issue has a job that is pending or running.
+    pub only_if_idle: bool,
+}
+
+impl NewJob {
+    /// A job with nothing special about it.
+    pub fn new(issue: IssueRef, message: impl Into<String>) -> NewJob {
+        NewJob {
+            issue,
+            message: message.into(),
+            priority: 0,
+            run_at: None,
+            timeout_ms: None,
+            max_attempts: None,
+            request_id: None,
+            only_if_idle: false,
+        }
+    }
+
+    /// Refuses what no store may hold. The text names the thing and its bound.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.message.trim().is_empty() {
+            return Err("the message is empty".into());
+        }
+        if self.message.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(format!(
+                "the message has {} bytes, more than {}",
+                self.message.len(),
+                limits::MESSAGE_BYTES_MAX
+            ));
+        }
+        if self.message.contains('\0') {
+            return Err("the message holds a NUL character".into());
+        }
+        if let Some(id) = &self.request_id
+            && (id.is_empty() || id.len() > limits::REQUEST_ID_BYTES_MAX)
+        {
+            return Err(format!(
+                "a request id has 1 to {} bytes, not {}",
+                limits::REQUEST_ID_BYTES_MAX,
+                id.len()
+            ));
+        }
+        if let Some(attempts) = self.max_attempts
+            && !(1..=limits::ATTEMPTS_MAX).contains(&attempts)
+        {
+            return Err(format!("attempts go from 1 to {}, not {attempts}", limits::ATTEMPTS_MAX));
+        }
+        if let Some(ms) = self.timeout_ms
+            && !(1..=limits::DURATION_MS_MAX).contains(&ms)
+        {
+            return Err("a timeout goes from 1 ms to 10 years".into());
+        }
+        Ok(())
+    }
+}
+
+/// A job as the store holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// The issue it works on.
+    pub issue: IssueRef,
+    /// What the agent is told.
+    pub message: String,
+    /// Higher goes first.
+    pub priority: i16,
+    /// Wall-clock limit of one attempt in milliseconds, if the job has its own.
+    pub timeout_ms: Option<u64>,
+    /// Attempts the job asked for, if it did.
+    pub max_attempts: Option<u32>,
+    /// The caller's name for the request, if it gave one.
+    pub request_id: Option<String>,
+    /// When it was acknowledged.
+    pub enqueued_at: Timestamp,
+    /// Where it stands.
+    pub state: State,
+    /// What it has used up of its budgets.
+    pub spent: Spent,
+    /// Its last attempts, oldest first, at most [`limits::ATTEMPTS_KEPT_MAX`].
+    pub attempts: Vec<Attempt>,
+}
+
+impl Job {
+    /// The pending job that a request becomes.
+    pub fn new(id: JobId, new: NewJob, now: Timestamp) -> Job {
+        Job {
+            id,
+            issue: new.issue,
+            message: new.message,
+            priority: new.priority,
+            timeout_ms: new.timeout_ms,
+            max_attempts: new.max_attempts,
+            request_id: new.request_id,
+            enqueued_at: now,
+            state: State::Pending(Pending {
+                run_at: new.run_at.unwrap_or(now).max(now),
+                since: now,
+            }),
+            spent: Spent::default(),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The lease, while the job is notified.
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Notified(lease) => Some(lease),
+            State::Pending(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => None,
+        }
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match &self.state {
+            State::Completed(outcome) | State::Error(outcome) | State::Cancelled(outcome) => {
+                Some(outcome)
+            }
+            State::Pending(_) | State::Notified(_) => None,
+        }
+    }
+
+    /// Number of the attempt that runs or ran last, from 1; 0 before the first claim.
+    pub fn attempt_number(&self) -> u32 {
+        self.spent.claims
+    }
+}
+
+/// Where a job stands. Data lives in the variant that needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Waits for its time, its turn or a free agent.
+    Pending(Pending),
+    /// Claimed: a worker holds a lease on it, its agent is at work.
+    Notified(Lease),
+    /// The work was done.
+    Completed(Outcome),
+    /// It failed and no retry is left.
+    Error(Outcome),
+    /// Somebody called it off.
+    Cancelled(Outcome),
+}
+
+impl State {
+    /// Its name alone.
+    pub fn kind(&self) -> StateKind {
+        match self {
+            State::Pending(_) => StateKind::Pending,
+            State::Notified(_) => StateKind::Notified,
+            State::Completed(_) => StateKind::Completed,
+            State::Error(_) => StateKind::Error,
+            State::Cancelled(_) => StateKind::Cancelled,
+        }
+    }
+}
+
+/// The name of a state, as users see and type it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateKind {
+    /// `pending`
+    Pending,
+    /// `notified`
+    Notified,
+    /// `completed`
+    Completed,
+    /// `error`
+    Error,
+    /// `cancelled`
+    Cancelled,
+}
+
+impl StateKind {
+    /// All of them, in the order of a job's life.
+    pub const ALL: [StateKind; 5] = [
+        StateKind::Pending,
+        StateKind::Notified,
+        StateKind::Completed,
+        StateKind::Error,
+        StateKind::Cancelled,
+    ];
+
+    /// As users see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            StateKind::Pending => "pending",
+            StateKind::Notified => "notified",
+            StateKind::Completed => "completed",
+            StateKind::Error => "error",
+            StateKind::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing but a retry leaves it.
+    pub fn is_ended(self) -> bool {
+        match self {
+            StateKind::Pending | StateKind::Notified => false,
+            StateKind::Completed | StateKind::Error | StateKind::Cancelled => true,
+        }
+    }
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for StateKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<StateKind, String> {
+        let names = StateKind::ALL.map(StateKind::name).join(", ");
+        StateKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| format!("'{text}' is not a state (one of {names}, all)"))
+    }
+}
+
+/// What a pending job waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Due from this time on.
+    pub run_at: Timestamp,
+    /// Since when it is pending: enqueued, put back, or retried.
+    pub since: Timestamp,
+}
+
+/// A worker's right to a job, until a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// Which lease it is: every write about the job carries it.
+    pub token: Token,
+    /// When the job was claimed.
+    pub claimed_at: Timestamp,
+    /// Lapsed from this time on, unless renewed.
+    pub expires_at: Timestamp,
+    /// The agent's process, once it is known.
+    pub run: Option<Run>,
+    /// Somebody wants the job called off.
+    pub cancel_requested: bool,
+}
+
+/// The process that holds an agent: the shim of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The shim's process id.
+    pub pid: i32,
+    /// The shim's start time in clock ticks since boot: with the boot id, who the pid is.
+    pub start_time: u64,
+    /// The boot it belongs to.
+    pub boot_id: String,
+    /// When it was recorded, just before its gate opened.
+    pub started_at: Timestamp,
+    /// 1 for the message, 2 for the reminder to commit.
+    pub round: u32,
+}
+
+/// Why an attempt ended. The names are part of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The work was done.
+    Done,
+    /// The agent ended, and there is nothing new.
+    NoChanges,
+    /// The agent ended and left changes without a commit, after a reminder too.
+    Uncommitted,
+    /// The wall-clock limit.
+    Timeout,
+    /// No sign of life for too long.
+    IdleTimeout,
+    /// The agent ended with an error and without a commit.
+    AgentError,
+    /// The agent did not come up.
+    StartFailed,
+    /// Repository, worktree or branch could not be had.
+    WorktreeFailed,
+    /// The agent vanished: killed, or the machine went down.
+    Lost,
+    /// The agent wrote more log than it may.
+    LogLimit,
+    /// Called off.
+    Cancelled,
+    /// The worker was told to stop and put the job back.
+    Shutdown,
+    /// Not now: the agent, its provider or the network asks for later.
+    Deferred,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 13] = [
+        Reason::Done,
+        Reason::NoChanges,
+        Reason::Uncommitted,
+        Reason::Timeout,
+        Reason::IdleTimeout,
+        Reason::AgentError,
+        Reason::StartFailed,
+        Reason::WorktreeFailed,
+        Reason::Lost,
+        Reason::LogLimit,
+        Reason::Cancelled,
+        Reason::Shutdown,
+        Reason::Deferred,
+    ];
+
+    /// As users and programs see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Done => "done",
+            Reason::NoChanges => "no_changes",
+            Reason::Uncommitted => "uncommitted",
+            Reason::Timeout => "timeout",
+            Reason::IdleTimeout => "idle_timeout",
+            Reason::AgentError => "agent_error",
+            Reason::StartFailed => "start_failed",
+            Reason::WorktreeFailed => "worktree_failed",
+            Reason::Lost => "lost",
+            Reason::LogLimit => "log_limit",
+            Reason::Cancelled => "cancelled",
+            Reason::Shutdown => "shutdown",
+            Reason::Deferred => "deferred",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a job has used up. A user's `retry` starts all but `claims` anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// Claims ever made: the number of the last attempt.
+    pub claims: u32,
+    /// Attempts that count against `max_attempts`.
+    pub attempts: u32,
+    /// Agents lost.
+    pub lost: u32,
+    /// Agents that did not come up.
+    pub start_failed: u32,
+    /// Times the job was deferred.
+    pub deferred: u32,
+}
+
+/// What is known of an attempt that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Why it ended.
+    pub reason: Reason,
+    /// The evidence in words, cut at [`limits::DETAIL_BYTES_MAX`].
+    pub detail: String,
+    /// The agent's exit code, if it had one.
+    pub exit_code: Option<i32>,
+    /// The signal that ended the agent, if one did.
+    pub signal: Option<i32>,
+    /// New commits on the branch.
+    pub commits: u32,
+    /// For [`Reason::Deferred`]: not before this many milliseconds from now.
+    pub defer_ms: Option<u64>,
+}
+
+impl Report {
+    /// A report without an exit and without commits.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Report {
+        Report {
+            reason,
+            detail: detail.into(),
+            exit_code: None,
+            signal: None,
+            commits: 0,
+            defer_ms: None,
+        }
+    }
+}
+
+/// One claim of a job, from lease to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// The lease it had.
+    pub token: Token,
+    /// Who made it.
+    pub worker: WorkerId,
+    /// When it was claimed.
+    pub claimed_at: Timestamp,
+    /// When its agent started, if it got that far.
+    pub started_at: Option<Timestamp>,
+    /// When its end was recorded.
+    pub ended_at: Timestamp,
+    /// How it went.
+    pub report: Report,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why.
+    pub reason: Reason,
+    /// The evidence in words.
+    pub detail: String,
+    /// When.
+    pub finished_at: Timestamp,
+}
+
+/// An issue's agent session, bound to its worktree. A later job of the issue continues it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The issue.
+    pub issue: IssueRef,
+    /// The agent's own id for it.
+    pub id: String,
+    /// The folder it works in.
+    pub worktree: String,
+    /// The branch it commits to.
+    pub branch: String,
+    /// The job that used it last.
+    pub last_job: JobId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was used last.
+    pub used_at: Timestamp,
+}

@@ -1,0 +1,328 @@
+//! The only door between states: `(job, event, now)` to the job's next form, or a refusal.
+//!
+//! `docs/STATES.md` shows the same as a picture and a table.
+
+use crate::job::retry::{self, Class, RetryPolicy};
+use crate::job::{
+    Attempt, Job, Lease, Outcome, Pending, Reason, Report, Run, Spent, State, StateKind, Token,
+    WorkerId, limits, order,
+};
+use crate::time::Timestamp;
+
+/// Something that happens to one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A worker takes the job.
+    Claim {
+        /// Who.
+        worker: WorkerId,
+        /// Its fencing token, larger than any before.
+        token: Token,
+        /// How long the lease holds unless renewed.
+        lease_ms: u64,
+    },
+    /// The agent's process is known and about to be let go.
+    Start {
+        /// The lease it acts under.
+        token: Token,
+        /// The process.
+        run: Run,
+    },
+    /// The worker is alive.
+    Renew {
+        /// The lease it acts under.
+        token: Token,
+        /// How long the lease holds from now.
+        lease_ms: u64,
+    },
+    /// The attempt is over.
+    Finish {
+        /// The lease it acts under.
+        token: Token,
+        /// How it went.
+        report: Report,
+        /// What a failure costs.
+        policy: RetryPolicy,
+        /// For the jitter of the next attempt's delay.
+        seed: u64,
+    },
+    /// The lease ran out, and somebody looked at what its holder left.
+    Lapse {
+        /// The lease that ran out.
+        token: Token,
+        /// What was found.
+        finding: Finding,
+        /// What a failure costs.
+        policy: RetryPolicy,
+        /// For the jitter of the next attempt's delay.
+        seed: u64,
+    },
+    /// Another worker takes over the lease and the run behind it.
+    Adopt {
+        /// The lease that was.
+        token: Token,
+        /// The new holder.
+        worker: WorkerId,
+        /// Its fencing token, larger than any before.
+        new_token: Token,
+        /// How long the new lease holds unless renewed.
+        lease_ms: u64,
+    },
+    /// Somebody calls the job off.
+    Cancel,
+    /// Somebody wants an ended job run again.
+    Retry,
+}
+
+/// What is left of a run whose worker is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The agent never started.
+    NothingRan,
+    /// The run is over.
+    Ended(Report),
+}
+
+/// The answer to an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// The job as it is from now on.
+    Changed(Job),
+    /// It was so before.
+    AlreadySo,
+}
+
+/// Why an event changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The writer's lease is not the job's lease any more.
+    #[error("the lease is lost")]
+    LeaseLost,
+    /// The job is not in a state where this can happen.
+    #[error("it is {0}")]
+    Wrong(StateKind),
+    /// The job's time has not come.
+    #[error("it is not due")]
+    NotDue,
+    /// The lease has not run out.
+    #[error("its lease has not run out")]
+    LeaseHeld,
+    /// A run that is known cannot be replaced by an older one.
+    #[error("it has a run already")]
+    HasRun,
+}
+
+/// What `event` makes of `job` at `now`.
+pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
+    match event {
+        Event::Claim { worker, token, lease_ms } => claim(job, worker, token, lease_ms, now),
+        Event::Start { token, run } => start(job, token, run),
+        Event::Renew { token, lease_ms } => renew(job, token, lease_ms, now),
+        Event::Finish { token, report, policy, seed } => {
+            let lease = held(job, token)?;
+            Ok(Next::Changed(end(job, lease, report, &policy, seed, now)))
+        }
+        Event::Lapse { token, finding, policy, seed } => {
+            let lease = held(job, token)?;
+            if !order::is_lapsed(job, now) {
+                return Err(Refused::LeaseHeld);
+            }
+            let report = match finding {
+                Finding::NothingRan => {
+                    Report::new(Reason::Shutdown, "its worker was gone before the agent started")
+                }
+                Finding::Ended(report) => report,
+            };
+            Ok(Next::Changed(end(job, lease, report, &policy, seed, now)))
+        }
+        Event::Adopt { token, worker, new_token, lease_ms } => {
+            let mut lease = held(job, token)?.clone();
+            assert!(new_token > token, "a new lease has a larger token");
+            lease.worker = worker;
+            lease.token = new_token;
+            lease.expires_at = now.plus_ms(lease_ms);
+            Ok(changed(job, State::Notified(lease)))
+        }
+        Event::Cancel => cancel(job, now),
+        Event::Retry => retry_again(job, now),
+    }
+}
+
+fn claim(
+    job: &Job,
+    worker: WorkerId,
+    token: Token,
+    lease_ms: u64,
+    now: Timestamp,
+) -> Result<Next, Refused> {
+    match &job.state {
+        State::Pending(_) if !order::is_due(job, now) => Err(Refused::NotDue),
+        State::Pending(_) => {
+            let mut next = job.clone();
+            next.spent.claims += 1;
+            next.state = State::Notified(Lease {
+                worker,
+                token,
+                claimed_at: now,
+                expires_at: now.plus_ms(lease_ms),
+                run: None,
+                cancel_requested: false,
+            });
+            Ok(Next::Changed(next))
+        }
+        State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
+            Err(Refused::Wrong(job.state.kind()))
+        }
+    }
+}
+
+fn start(job: &Job, token: Token, run: Run) -> Result<Next, Refused> {
+    let lease = held(job, token)?;
+    match &lease.run {
+        Some(known) if *known == run => Ok(Next::AlreadySo),
+        Some(known) if known.round >= run.round => Err(Refused::HasRun),
+        Some(_) | None => {
+            let lease = Lease { run: Some(run), ..lease.clone() };
+            Ok(changed(job, State::Notified(lease)))
+        }
+    }
+}
+
+/// A lease that ran out is still its holder's as long as nobody took it.
+fn renew(job: &Job, token: Token, lease_ms: u64, now: Timestamp) -> Result<Next, Refused> {
+    let lease = held(job, token)?;
+    let expires_at = now.plus_ms(lease_ms);
+    if lease.expires_at == expires_at {
+        return Ok(Next::AlreadySo);
+    }
+    Ok(changed(job, State::Notified(Lease { expires_at, ..lease.clone() })))
+}
+
+fn cancel(job: &Job, now: Timestamp) -> Result<Next, Refused> {
+    match &job.state {
+        State::Pending(_) => {
+            let outcome = Outcome {
+                reason: Reason::Cancelled,
+                detail: "cancelled before it ran".into(),
+                finished_at: now,
+            };
+            Ok(changed(job, State::Cancelled(outcome)))
+        }
+        State::Notified(lease) if lease.cancel_requested => Ok(Next::AlreadySo),
+        State::Notified(lease) => {
+            let lease = Lease { cancel_requested: true, ..lease.clone() };
+            Ok(changed(job, State::Notified(lease)))
+        }
+        State::Cancelled(_) => Ok(Next::AlreadySo),
+        State::Completed(_) | State::Error(_) => Err(Refused::Wrong(job.state.kind())),
+    }
+}
+
+fn retry_again(job: &Job, now: Timestamp) -> Result<Next, Refused> {
+    match &job.state {
+        State::Pending(_) => Ok(Next::AlreadySo),
+        State::Notified(_) => Err(Refused::Wrong(StateKind::Notified)),
+        State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
+            let mut next = job.clone();
+            next.spent = Spent { claims: job.spent.claims, ..Spent::default() };
+            next.state = State::Pending(Pending { run_at: now, since: now });
+            Ok(Next::Changed(next))
+        }
+    }
+}
+
+/// The lease, if the token is the one it was given.
+fn held(job: &Job, token: Token) -> Result<&Lease, Refused> {
+    match &job.state {
+        State::Notified(lease) if lease.token == token => Ok(lease),
+        State::Notified(_)
+        | State::Pending(_)
+        | State::Completed(_)
+        | State::Error(_)
+        | State::Cancelled(_) => Err(Refused::LeaseLost),
+    }
+}
+
+fn changed(job: &Job, state: State) -> Next {
+    Next::Changed(Job { state, ..job.clone() })
+}
+
+/// What becomes of a job whose attempt is over: ended, or pending again.
+fn end(
+    job: &Job,
+    lease: &Lease,
+    mut report: Report,
+    policy: &RetryPolicy,
+    seed: u64,
+    now: Timestamp,
+) -> Job {
+    let mut next = job.clone();
+    if lease.cancel_requested {
+        report.reason = Reason::Cancelled;
+    }
+    cut(&mut report.detail);
+    let reason = report.reason;
+    let outcome = Outcome { reason, detail: report.detail.clone(), finished_at: now };
+    next.state = match (retry::class(reason), charge(&mut next.spent, job, reason, policy)) {
+        (Class::Success, _) => State::Completed(outcome),
+        (Class::Cancelled, _) => State::Cancelled(outcome),
+        (Class::Free, _) => State::Pending(Pending { run_at: now, since: now }),
+        (
+            Class::Attempt | Class::Terminal | Class::Lost | Class::StartFailed | Class::Deferred,
+            Budget::Left { failures },
+        ) => {
+            let backoff = retry::backoff_ms(failures, policy, seed);
+            let delay = report.defer_ms.unwrap_or(backoff).min(limits::DURATION_MS_MAX);
+            State::Pending(Pending { run_at: now.plus_ms(delay), since: now })
+        }
+        (
+            Class::Attempt | Class::Terminal | Class::Lost | Class::StartFailed | Class::Deferred,
+            Budget::UsedUp,
+        ) => State::Error(outcome),
+    };
+    next.attempts.push(Attempt {
+        number: job.spent.claims,
+        token: lease.token,
+        worker: lease.worker.clone(),
+        claimed_at: lease.claimed_at,
+        started_at: lease.run.as_ref().map(|run| run.started_at),
+        ended_at: now,
+        report,
+    });
+    let dropped = next.attempts.len().saturating_sub(limits::ATTEMPTS_KEPT_MAX);
+    next.attempts.drain(..dropped);
+    next
+}
+
+enum Budget {
+    Left { failures: u32 },
+    UsedUp,
+}
+
+/// Takes one from the budget that the reason is paid from.
+fn charge(spent: &mut Spent, job: &Job, reason: Reason, policy: &RetryPolicy) -> Budget {
+    let (used, most) = match retry::class(reason) {
+        Class::Success | Class::Cancelled | Class::Free => return Budget::Left { failures: 0 },
+        Class::Attempt => (&mut spent.attempts, job.max_attempts.unwrap_or(policy.max_attempts)),
+        Class::Terminal => (&mut spent.attempts, job.max_attempts.unwrap_or(1)),
+        Class::Lost => (&mut spent.lost, limits::LOST_MAX),
+        Class::StartFailed => (&mut spent.start_failed, limits::START_FAILED_MAX),
+        Class::Deferred => (&mut spent.deferred, limits::DEFERRED_MAX),
+    };
+    *used += 1;
+    if *used < most { Budget::Left { failures: *used } } else { Budget::UsedUp }
+}
+
+/// Cuts at the bound, between characters.
+fn cut(detail: &mut String) {
+    if detail.len() > limits::DETAIL_BYTES_MAX {
+        let end = (0..=limits::DETAIL_BYTES_MAX)
+            .rev()
+            .find(|&at| detail.is_char_boundary(at))
+            .unwrap_or(0);
+        detail.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! kugetsu.
+pub mod job;
+pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod time;
+pub use job::IssueRef;

@@ -1,0 +1,372 @@
+//! One suite that every backend passes.
+//!
+//! A backend calls [`check`] with a function that makes an empty store on a given clock.
+
+use std::sync::Arc;
+
+use crate::job::{
+    Event, Finding, IssueRef, Job, JobId, NewJob, Reason, Refused, Report, RetryPolicy, Session,
+    StateKind, Token, WorkerId,
+};
+use crate::store::{Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Reply, Store};
+use crate::testing::SimClock;
+use crate::time::{Clock, Timestamp};
+
+const START_MS: u64 = 1_000_000;
+const LEASE_MS: u64 = 60_000;
+
+/// Makes an empty store.
+pub type Make<'m> = &'m dyn Fn(Arc<dyn Clock>) -> Box<dyn Store>;
+
+/// Runs the whole suite.
+///
+/// # Panics
+///
+/// On the first answer that is not the one a store must give.
+pub fn check(make: Make<'_>) {
+    for case in [
+        claims_follow_priority_then_age as fn(&Bench),
+        one_issue_runs_one_job_at_a_time,
+        the_cap_counts_rows,
+        delayed_jobs_wait_for_their_time,
+        a_request_id_is_answered_once,
+        an_idle_issue_takes_one_job,
+        stale_tokens_change_nothing,
+        a_lapse_is_seen_and_settled_once,
+        an_adoption_takes_the_lease,
+        a_launch_is_whole_or_nothing,
+        a_pause_holds_claims_until_its_end,
+        refusals_do_not_hold_up_the_rest_of_a_commit,
+        lists_are_ordered_and_counted,
+        sessions_are_kept,
+        changes_wake_watchers,
+        bad_requests_are_refused,
+    ] {
+        let clock = Arc::new(SimClock::at(START_MS));
+        let bench = Bench { store: make(clock.clone()), clock };
+        case(&bench);
+        assert_eq!(bench.store.verify().expect("verify reads"), Vec::<String>::new());
+    }
+}
+
+struct Bench {
+    store: Box<dyn Store>,
+    clock: Arc<SimClock>,
+}
+
+impl Bench {
+    fn one(&self, op: Op) -> Answer {
+        let mut answers = self.store.commit(vec![op]).expect("the store takes the commit");
+        assert_eq!(answers.len(), 1);
+        answers.remove(0)
+    }
+
+    fn enqueue_new(&self, new: NewJob) -> (JobId, bool) {
+        match self.one(Op::Enqueue(new)) {
+            Ok(Reply::Enqueued { job, new }) => (job.id, new),
+            other => panic!("not enqueued: {other:?}"),
+        }
+    }
+
+    fn enqueue(&self, issue: &str) -> JobId {
+        self.enqueue_new(NewJob::new(issue_ref(issue), "fix")).0
+    }
+
+    fn try_claim(&self, cap: u32) -> Result<Job, NothingToClaim> {
+        match self.one(Op::Claim(claim_by("one", cap))) {
+            Ok(Reply::Claimed(job)) => Ok(*job),
+            Ok(Reply::NothingToClaim(why)) => Err(why),
+            other => panic!("not an answer to a claim: {other:?}"),
+        }
+    }
+
+    fn claim(&self) -> Job {
+        self.try_claim(1000).expect("there is a job to claim")
+    }
+
+    fn finish(&self, job: &Job, reason: Reason) -> Answer {
+        self.one(Op::Apply(job.id, finish(token(job), reason)))
+    }
+
+    fn kind(&self, id: JobId) -> StateKind {
+        self.store.get(id).expect("a read").expect("the job is there").state.kind()
+    }
+
+    fn ids(&self, states: &[StateKind], limit: usize) -> (Vec<u64>, u64) {
+        let query = ListQuery { states: states.to_vec(), issue: None, limit };
+        let page = self.store.list(&query).expect("a read");
+        (page.items.iter().map(|job| job.id.0).collect(), page.total)
+    }
+}
+
+fn issue_ref(text: &str) -> IssueRef {
+    text.parse().expect("a good reference")
+}
+
+fn claim_by(worker: &str, cap: u32) -> Claim {
+    Claim { worker: WorkerId(worker.into()), cap, lease_ms: LEASE_MS }
+}
+
+fn token(job: &Job) -> Token {
+    job.lease().expect("the job is notified").token
+}
+
+fn finish(token: Token, reason: Reason) -> Event {
+    let report = Report::new(reason, "so it was");
+    Event::Finish { token, report, policy: RetryPolicy::default(), seed: 1 }
+}
+
+fn lost_lease(id: JobId) -> Answer {
+    Err(OpRefused::Transition(id, Refused::LeaseLost))
+}
+
+fn claims_follow_priority_then_age(bench: &Bench) {
+    for (issue, priority) in [("h/o/r#1", 0), ("h/o/r#2", 5), ("h/o/r#3", -5), ("h/o/r#4", 5)] {
+        bench.enqueue_new(NewJob { priority, ..NewJob::new(issue_ref(issue), "fix") });
+    }
+    let order: Vec<u64> = (0..4).map(|_| bench.claim().id.0).collect();
+    assert_eq!(order, [2, 4, 1, 3]);
+    assert_eq!(bench.try_claim(1000), Err(NothingToClaim::NoneDue { next_at: None }));
+}
+
+fn one_issue_runs_one_job_at_a_time(bench: &Bench) {
+    let ids = [bench.enqueue("h/o/r#1"), bench.enqueue("H/O/R#1"), bench.enqueue("h/o/r#2")];
+    let urgent = NewJob { priority: 9, ..NewJob::new(issue_ref("h/o/r#1"), "now") };
+    let first = bench.claim();
+    let (urgent, _) = bench.enqueue_new(urgent);
+    assert_eq!(first.id, ids[0]);
+    assert_eq!(bench.claim().id, ids[2], "the second job of issue 1 waits");
+    assert!(bench.try_claim(1000).is_err());
+    assert!(bench.finish(&first, Reason::Done).is_ok());
+    let next = bench.claim();
+    assert_eq!(next.id, urgent, "the waiting ones go by priority");
+    assert!(bench.finish(&next, Reason::NoChanges).is_ok());
+    assert_eq!(bench.claim().id, ids[1]);
+}
+
+fn the_cap_counts_rows(bench: &Bench) {
+    let ids = ["h/o/r#1", "h/o/r#2", "h/o/r#3"].map(|issue| bench.enqueue(issue));
+    let first = bench.try_claim(2).expect("one of two");
+    bench.try_claim(2).expect("two of two");
+    assert_eq!(bench.try_claim(2), Err(NothingToClaim::CapReached));
+    assert_eq!(bench.try_claim(0), Err(NothingToClaim::CapReached));
+    assert!(bench.finish(&first, Reason::Done).is_ok());
+    assert_eq!(bench.try_claim(2).expect("one is free again").id, ids[2]);
+    let stats = bench.store.stats().expect("a read");
+    assert_eq!((stats.pending, stats.notified, stats.completed), (0, 2, 1));
+}
+
+fn delayed_jobs_wait_for_their_time(bench: &Bench) {
+    let at = |ms| Some(Timestamp(START_MS + ms));
+    for (issue, run_at, priority) in
+        [("h/o/r#1", at(200), 0), ("h/o/r#2", at(100), 0), ("h/o/r#3", at(200), 3)]
+    {
+        bench.enqueue_new(NewJob { run_at, priority, ..NewJob::new(issue_ref(issue), "fix") });
+    }
+    assert_eq!(bench.try_claim(9), Err(NothingToClaim::NoneDue { next_at: at(100) }));
+    assert_eq!(bench.store.stats().expect("a read").next_due, at(100));
+    bench.clock.advance_ms(100);
+    assert_eq!(bench.claim().id, JobId(2));
+    assert_eq!(bench.try_claim(9), Err(NothingToClaim::NoneDue { next_at: at(200) }));
+    bench.clock.advance_ms(100);
+    assert_eq!(bench.store.stats().expect("a read").next_due, None);
+    let retried = bench.claim();
+    assert_eq!(retried.id, JobId(3), "among those that are due, priority decides");
+    assert!(bench.finish(&retried, Reason::AgentError).is_ok());
+    assert_eq!(bench.claim().id, JobId(1));
+    let Err(NothingToClaim::NoneDue { next_at: Some(next_at) }) = bench.try_claim(9) else {
+        panic!("the failed job waits for its retry");
+    };
+    bench.clock.advance_ms(next_at.ms_since(bench.clock.now()));
+    assert_eq!(bench.claim().id, JobId(3));
+}
+
+fn a_request_id_is_answered_once(bench: &Bench) {
+    let new =
+        |issue| NewJob { request_id: Some("r-1".into()), ..NewJob::new(issue_ref(issue), "fix") };
+    assert_eq!(bench.enqueue_new(new("h/o/r#1")), (JobId(1), true));
+    assert_eq!(bench.enqueue_new(new("h/o/r#2")), (JobId(1), false));
+    let job = bench.claim();
+    assert!(bench.finish(&job, Reason::Done).is_ok());
+    assert_eq!(bench.enqueue_new(new("h/o/r#1")), (JobId(1), false), "also when it has ended");
+    assert_eq!(bench.enqueue("h/o/r#1"), JobId(2), "no number was used up");
+}
+
+fn an_idle_issue_takes_one_job(bench: &Bench) {
+    let new = || NewJob { only_if_idle: true, ..NewJob::new(issue_ref("h/o/r#1"), "fix") };
+    assert_eq!(bench.enqueue_new(new()), (JobId(1), true));
+    assert_eq!(bench.enqueue_new(new()), (JobId(1), false));
+    let job = bench.claim();
+    assert_eq!(bench.enqueue_new(new()), (JobId(1), false));
+    assert!(bench.finish(&job, Reason::Done).is_ok());
+    assert_eq!(bench.enqueue_new(new()), (JobId(2), true));
+}
+
+fn stale_tokens_change_nothing(bench: &Bench) {
+    let id = bench.enqueue("h/o/r#1");
+    let first = bench.claim();
+    bench.clock.advance_ms(LEASE_MS);
+    let lapse = Event::Lapse {
+        token: token(&first),
+        finding: Finding::NothingRan,
+        policy: RetryPolicy::default(),
+        seed: 1,
+    };
+    assert!(bench.one(Op::Apply(id, lapse.clone())).is_ok());
+    let second = bench.claim();
+    assert!(token(&second) > token(&first));
+    let before = bench.store.get(id).expect("a read");
+    assert_eq!(bench.finish(&first, Reason::Done), lost_lease(id));
+    let renew = Event::Renew { token: token(&first), lease_ms: LEASE_MS };
+    assert_eq!(bench.one(Op::Apply(id, renew)), lost_lease(id));
+    assert_eq!(bench.one(Op::Apply(id, lapse)), lost_lease(id));
+    assert_eq!(bench.store.get(id).expect("a read"), before);
+    assert!(bench.finish(&second, Reason::Done).is_ok());
+    assert_eq!(bench.finish(&second, Reason::Done), lost_lease(id), "a job ends once");
+}
+
+fn a_lapse_is_seen_and_settled_once(bench: &Bench) {
+    let id = bench.enqueue("h/o/r#1");
+    bench.enqueue("h/o/r#2");
+    let job = bench.claim();
+    bench.clock.advance_ms(1_000);
+    bench.claim();
+    bench.clock.advance_ms(LEASE_MS - 1_001);
+    assert_eq!(bench.store.lapsed(10).expect("a read"), []);
+    bench.clock.advance_ms(1);
+    let lapsed = bench.store.lapsed(10).expect("a read");
+    assert_eq!(lapsed.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
+    let renew = Event::Renew { token: token(&job), lease_ms: LEASE_MS };
+    assert!(bench.one(Op::Apply(id, renew)).is_ok(), "nobody took it: it is still the holder's");
+    assert_eq!(bench.store.lapsed(10).expect("a read"), []);
+    bench.clock.advance_ms(10 * LEASE_MS);
+    let order: Vec<u64> =
+        bench.store.lapsed(10).expect("a read").iter().map(|job| job.id.0).collect();
+    assert_eq!(order, [2, 1], "the longest lapsed first");
+    assert_eq!(bench.store.lapsed(1).expect("a read").len(), 1);
+}
+
+fn an_adoption_takes_the_lease(bench: &Bench) {
+    let id = bench.enqueue("h/o/r#1");
+    let job = bench.claim();
+    let adopt =
+        |token| Op::Adopt { job: id, token, worker: WorkerId("two".into()), lease_ms: LEASE_MS };
+    let Ok(Reply::Changed(adopted)) = bench.one(adopt(token(&job))) else {
+        panic!("a held lease can be adopted");
+    };
+    assert!(token(&adopted) > token(&job));
+    assert_eq!(bench.one(adopt(token(&job))), lost_lease(id));
+    assert_eq!(bench.finish(&job, Reason::Done), lost_lease(id));
+    assert!(bench.finish(&adopted, Reason::Done).is_ok());
+    assert_eq!(bench.one(adopt(token(&adopted))), lost_lease(id));
+    assert_eq!(bench.store.stats().expect("a read").completed, 1);
+}
+
+fn a_launch_is_whole_or_nothing(bench: &Bench) {
+    let launch = |issue, cap| Op::Launch(NewJob::new(issue_ref(issue), "go"), claim_by("l", cap));
+    let Ok(Reply::Claimed(job)) = bench.one(launch("h/o/r#1", 1)) else {
+        panic!("there is room for one");
+    };
+    assert_eq!(bench.one(launch("h/o/r#2", 1)), Err(OpRefused::CapReached { running: 1, cap: 1 }));
+    assert_eq!(bench.one(launch("h/o/r#1", 2)), Err(OpRefused::IssueBusy(job.id)));
+    assert!(bench.one(Op::Pause { until: None }).is_ok());
+    assert_eq!(bench.one(launch("h/o/r#2", 2)), Err(OpRefused::Paused));
+    assert_eq!(bench.ids(&[], 10), (vec![job.id.0], 1));
+}
+
+fn a_pause_holds_claims_until_its_end(bench: &Bench) {
+    bench.enqueue("h/o/r#1");
+    assert!(bench.one(Op::Pause { until: None }).is_ok());
+    bench.clock.advance_ms(1_000_000);
+    assert_eq!(bench.try_claim(1), Err(NothingToClaim::Paused { until: None }));
+    assert!(bench.one(Op::Resume).is_ok());
+    let until = Some(bench.clock.now().plus_ms(500));
+    assert!(bench.one(Op::Pause { until }).is_ok());
+    assert_eq!(bench.try_claim(1), Err(NothingToClaim::Paused { until }));
+    assert!(bench.store.stats().expect("a read").paused.is_some());
+    bench.clock.advance_ms(500);
+    assert!(bench.store.stats().expect("a read").paused.is_none());
+    assert!(bench.try_claim(1).is_ok());
+}
+
+fn refusals_do_not_hold_up_the_rest_of_a_commit(bench: &Bench) {
+    let answers = bench
+        .store
+        .commit(vec![
+            Op::Apply(JobId(7), Event::Cancel),
+            Op::Enqueue(NewJob::new(issue_ref("h/o/r#1"), "fix")),
+            Op::Apply(JobId(1), Event::Cancel),
+            Op::Apply(JobId(1), Event::Cancel),
+            Op::Claim(claim_by("one", 5)),
+        ])
+        .expect("the store takes the commit");
+    assert_eq!(answers[0], Err(OpRefused::NoSuchJob(JobId(7))));
+    assert!(matches!(answers[1], Ok(Reply::Enqueued { new: true, .. })));
+    assert!(matches!(answers[2], Ok(Reply::Changed(_))));
+    assert!(matches!(answers[3], Ok(Reply::AlreadySo(_))));
+    assert!(matches!(answers[4], Ok(Reply::NothingToClaim(_))));
+    assert_eq!(bench.kind(JobId(1)), StateKind::Cancelled);
+}
+
+fn lists_are_ordered_and_counted(bench: &Bench) {
+    for number in 1..=8 {
+        bench.enqueue(&format!("h/o/r#{number}"));
+    }
+    for reason in [Reason::Done, Reason::Timeout, Reason::Done] {
+        let job = bench.claim();
+        bench.clock.advance_ms(10);
+        assert!(bench.finish(&job, reason).is_ok());
+    }
+    bench.claim();
+    assert!(bench.one(Op::Apply(JobId(8), Event::Cancel)).is_ok());
+    assert_eq!(bench.ids(&[], 100), (vec![4, 5, 6, 7, 2, 8, 3, 1], 8));
+    assert_eq!(bench.ids(&[], 3), (vec![4, 5, 6], 8));
+    assert_eq!(bench.ids(&[StateKind::Pending], 2), (vec![5, 6], 3));
+    assert_eq!(bench.ids(&[StateKind::Completed], 10), (vec![3, 1], 2));
+    assert_eq!(bench.ids(&[StateKind::Pending], 0), (vec![], 3));
+    bench.enqueue("h/o/r#3");
+    let query = ListQuery { states: vec![], issue: Some(issue_ref("H/o/r#3")), limit: 10 };
+    let page = bench.store.list(&query).expect("a read");
+    assert_eq!(page.items.iter().map(|job| job.id.0).collect::<Vec<_>>(), [9, 3]);
+    assert_eq!(page.total, 2);
+}
+
+fn sessions_are_kept(bench: &Bench) {
+    let session = |id: &str| Session {
+        issue: issue_ref("h/o/r#1"),
+        id: id.into(),
+        worktree: "/w".into(),
+        branch: "issue-1".into(),
+        last_job: JobId(1),
+        created_at: Timestamp(1),
+        used_at: Timestamp(2),
+    };
+    assert_eq!(bench.store.session(&issue_ref("h/o/r#1")).expect("a read"), None);
+    assert_eq!(bench.one(Op::SaveSession(session("ses_1"))), Ok(Reply::Done));
+    assert_eq!(bench.one(Op::SaveSession(session("ses_2"))), Ok(Reply::Done));
+    let found = bench.store.session(&issue_ref("H/O/r#1")).expect("a read");
+    assert_eq!(found, Some(session("ses_2")));
+    assert_eq!(bench.store.sessions().expect("a read"), [session("ses_2")]);
+}
+
+fn changes_wake_watchers(bench: &Bench) {
+    let watch = bench.store.watch().expect("a store can be watched");
+    bench.enqueue("h/o/r#1");
+    let deadline = std::time::Duration::from_secs(10);
+    watch.hints().recv_timeout(deadline).expect("an enqueue is news");
+}
+
+fn bad_requests_are_refused(bench: &Bench) {
+    let issue = || issue_ref("h/o/r#1");
+    for new in [
+        NewJob::new(issue(), " \n"),
+        NewJob::new(issue(), "a\0b"),
+        NewJob::new(issue(), "x".repeat(crate::job::limits::MESSAGE_BYTES_MAX + 1)),
+        NewJob { request_id: Some(String::new()), ..NewJob::new(issue(), "fix") },
+        NewJob { max_attempts: Some(0), ..NewJob::new(issue(), "fix") },
+        NewJob { timeout_ms: Some(0), ..NewJob::new(issue(), "fix") },
+    ] {
+        assert!(matches!(bench.one(Op::Enqueue(new)), Err(OpRefused::Invalid(_))));
+    }
+    assert_eq!(bench.ids(&[], 10), (vec![], 0));
+}

@@ -1,0 +1,208 @@
+//! The reference backend: plain maps and linear scans, nothing on disk.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::job::{IssueRef, Job, JobId, Session, State, StateKind, order};
+use crate::store::apply::{self, Header, Tables};
+use crate::store::wake::{Hub, Watch};
+use crate::store::{Answer, LIST_ORDER, ListQuery, Op, Page, Stats, Store, StoreError};
+use crate::time::{Clock, SystemClock, Timestamp};
+
+/// Jobs in memory. For tests, and as the plainest statement of what a store does.
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    rows: Mutex<Rows>,
+    hub: Hub,
+}
+
+struct Rows {
+    header: Header,
+    jobs: BTreeMap<JobId, Job>,
+    sessions: BTreeMap<String, Session>,
+}
+
+impl MemoryStore {
+    /// An empty store that goes by `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> MemoryStore {
+        let rows = Rows { header: Header::EMPTY, jobs: BTreeMap::new(), sessions: BTreeMap::new() };
+        MemoryStore { clock, rows: Mutex::new(rows), hub: Hub::default() }
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().expect("no thread panics while it holds the rows")
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore::new(Arc::new(SystemClock))
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, StoreError> {
+        let mut rows = self.rows();
+        let now = self.now();
+        let mut news = false;
+        let mut answers = Vec::with_capacity(operations.len());
+        for op in operations {
+            let is_news = apply::is_news(&op);
+            let answer = apply::apply(&mut *rows, op, now)?;
+            news |= is_news && apply::is_change(&answer);
+            answers.push(answer);
+        }
+        drop(rows);
+        if news {
+            self.hub.tell();
+        }
+        Ok(answers)
+    }
+
+    fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        Ok(self.rows().jobs.get(&id).cloned())
+    }
+
+    fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        let rows = self.rows();
+        let mut items: Vec<Job> = rows
+            .jobs
+            .values()
+            .filter(|job| query.states.is_empty() || query.states.contains(&job.state.kind()))
+            .filter(|job| query.issue.as_ref().is_none_or(|issue| *issue == job.issue))
+            .cloned()
+            .collect();
+        items.sort_by_key(list_order);
+        let total = items.len() as u64;
+        items.truncate(query.limit);
+        Ok(Page { items, total })
+    }
+
+    fn stats(&self) -> Result<Stats, StoreError> {
+        let rows = self.rows();
+        let now = self.now();
+        let pending = |job: &&Job| job.state.kind() == StateKind::Pending;
+        Ok(Stats {
+            pending: rows.header.pending,
+            notified: rows.header.notified,
+            completed: rows.header.completed,
+            error: rows.header.error,
+            cancelled: rows.header.cancelled,
+            oldest_pending: rows.jobs.values().find(pending).map(|job| job.enqueued_at),
+            next_due: rows.next_due_at(now)?,
+            paused: rows.header.paused_at(now),
+        })
+    }
+
+    fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let now = self.now();
+        let mut jobs: Vec<Job> =
+            self.rows().jobs.values().filter(|job| order::is_lapsed(job, now)).cloned().collect();
+        jobs.sort_by_key(|job| (job.lease().map(|lease| lease.expires_at), job.id));
+        jobs.truncate(limit);
+        Ok(jobs)
+    }
+
+    fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {
+        Ok(self.rows().sessions.get(issue.key()).cloned())
+    }
+
+    fn sessions(&self) -> Result<Vec<Session>, StoreError> {
+        Ok(self.rows().sessions.values().cloned().collect())
+    }
+
+    fn verify(&self) -> Result<Vec<String>, StoreError> {
+        let rows = self.rows();
+        let header = &rows.header;
+        let counters = [
+            (StateKind::Pending, header.pending),
+            (StateKind::Notified, header.notified),
+            (StateKind::Completed, header.completed),
+            (StateKind::Error, header.error),
+            (StateKind::Cancelled, header.cancelled),
+        ];
+        let count = |kind| rows.jobs.values().filter(|job| job.state.kind() == kind).count() as u64;
+        Ok(counters
+            .into_iter()
+            .filter(|&(kind, counter)| counter != count(kind))
+            .map(|(kind, counter)| format!("{kind}: counter {counter}, jobs {}", count(kind)))
+            .collect())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn watch(&self) -> Result<Watch, StoreError> {
+        Ok(self.hub.watch())
+    }
+}
+
+fn list_order(job: &Job) -> (usize, u64, JobId) {
+    let kind = job.state.kind();
+    let place = LIST_ORDER.iter().position(|listed| *listed == kind).unwrap_or(LIST_ORDER.len());
+    match &job.state {
+        State::Pending(_) | State::Notified(_) => (place, 0, job.id),
+        // From the last to the first, among those of one moment too.
+        State::Completed(outcome) | State::Error(outcome) | State::Cancelled(outcome) => {
+            (place, u64::MAX - outcome.finished_at.0, JobId(u64::MAX - job.id.0))
+        }
+    }
+}
+
+impl Tables for Rows {
+    fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        Ok(self.jobs.get(&id).cloned())
+    }
+
+    fn put(&mut self, _before: Option<&Job>, after: &Job) -> Result<(), StoreError> {
+        self.jobs.insert(after.id, after.clone());
+        Ok(())
+    }
+
+    fn by_request_id(&self, request_id: &str) -> Result<Option<JobId>, StoreError> {
+        let same = |job: &&Job| job.request_id.as_deref() == Some(request_id);
+        Ok(self.jobs.values().find(same).map(|job| job.id))
+    }
+
+    fn best_due(&mut self, now: Timestamp) -> Result<Option<JobId>, StoreError> {
+        let mut best: Option<&Job> = None;
+        for job in self.jobs.values().filter(|job| order::is_due(job, now)) {
+            let better = best.is_none_or(|best| order::claim_order(job) < order::claim_order(best));
+            if better && self.running_of(&job.issue)?.is_none() {
+                best = Some(job);
+            }
+        }
+        Ok(best.map(|job| job.id))
+    }
+
+    fn running_of(&self, issue: &IssueRef) -> Result<Option<JobId>, StoreError> {
+        let running = |job: &&Job| job.lease().is_some() && job.issue == *issue;
+        Ok(self.jobs.values().find(running).map(|job| job.id))
+    }
+
+    fn first_pending_of(&self, issue: &IssueRef) -> Result<Option<JobId>, StoreError> {
+        let pending = |job: &&Job| job.state.kind() == StateKind::Pending && job.issue == *issue;
+        let first = self.jobs.values().filter(pending).min_by_key(|job| order::claim_order(job));
+        Ok(first.map(|job| job.id))
+    }
+
+    fn next_due_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let run_at = |job: &Job| match &job.state {
+            State::Pending(pending) => Some(pending.run_at).filter(|at| *at > now),
+            State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
+                None
+            }
+        };
+        Ok(self.jobs.values().filter_map(run_at).min())
+    }
+
+    fn header(&mut self) -> &mut Header {
+        &mut self.header
+    }
+
+    fn put_session(&mut self, session: &Session) -> Result<(), StoreError> {
+        self.sessions.insert(session.issue.key().into(), session.clone());
+        Ok(())
+    }
+}

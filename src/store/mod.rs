@@ -1,0 +1,295 @@
+//! Durable jobs: one trait in domain types, and the backends behind it.
+//!
+//! A backend selects and locks; [`crate::job::transition`] decides, for every backend, through the
+//! one interpreter in `apply`.
+
+mod apply;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod memory;
+mod record;
+mod redb;
+mod wake;
+
+use std::path::PathBuf;
+
+use crate::job::{
+    Event, IssueRef, Job, JobId, NewJob, Refused, Session, StateKind, Token, WorkerId,
+};
+use crate::time::Timestamp;
+
+pub use self::memory::MemoryStore;
+pub use self::redb::RedbStore;
+pub use self::wake::Watch;
+
+/// Jobs that outlive whoever put them there. Every method is one transaction.
+pub trait Store: Send + Sync {
+    /// The one write: all operations in one durable transaction, answered one by one.
+    ///
+    /// A refused operation changes nothing and does not hold up the others. When no operation
+    /// changes anything, nothing is written. At most
+    /// [`OPS_PER_COMMIT_MAX`](crate::job::limits::OPS_PER_COMMIT_MAX) operations.
+    fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, StoreError>;
+
+    /// One job, or `None` if there never was one of this number or it is pruned.
+    fn get(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+
+    /// A page of jobs.
+    fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
+
+    /// How many jobs are where.
+    fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// Notified jobs whose lease has run out, the longest lapsed first, at most `limit`.
+    fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError>;
+
+    /// The session of an issue.
+    fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError>;
+
+    /// All sessions, by issue.
+    fn sessions(&self) -> Result<Vec<Session>, StoreError>;
+
+    /// Recomputes indexes and counters from the jobs alone and says what differs.
+    fn verify(&self) -> Result<Vec<String>, StoreError>;
+
+    /// The time that this store goes by.
+    fn now(&self) -> Timestamp;
+
+    /// Hints that something may have changed, in this process or another.
+    fn watch(&self) -> Result<Watch, StoreError>;
+}
+
+/// One operation of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Adds a job.
+    Enqueue(NewJob),
+    /// Takes the best job that is due.
+    Claim(Claim),
+    /// Adds a job and claims it, or does neither.
+    Launch(NewJob, Claim),
+    /// Lets something happen to one job.
+    Apply(JobId, Event),
+    /// Takes over a notified job and its run from the worker that holds it.
+    Adopt {
+        /// The job.
+        job: JobId,
+        /// The lease it has now.
+        token: Token,
+        /// The new holder.
+        worker: WorkerId,
+        /// How long the new lease holds unless renewed.
+        lease_ms: u64,
+    },
+    /// Remembers an issue's session, in place of the one before.
+    SaveSession(Session),
+    /// Lets nothing be claimed until the time, or until [`Op::Resume`].
+    Pause {
+        /// When claiming goes on by itself.
+        until: Option<Timestamp>,
+    },
+    /// Lets jobs be claimed again.
+    Resume,
+}
+
+/// Who claims, and under which bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Most jobs that may be notified at once, in the whole store.
+    pub cap: u32,
+    /// How long the lease holds unless renewed.
+    pub lease_ms: u64,
+}
+
+/// What an operation did, or why it did not.
+pub type Answer = Result<Reply, OpRefused>;
+
+/// What an operation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// The job is on disk. `new` is false when the request was known, or the issue not idle.
+    Enqueued {
+        /// The job that answers the request.
+        job: Box<Job>,
+        /// Whether this operation made it.
+        new: bool,
+    },
+    /// The job is the claimer's.
+    Claimed(Box<Job>),
+    /// There was nothing to claim.
+    NothingToClaim(NothingToClaim),
+    /// The job as it is now.
+    Changed(Box<Job>),
+    /// The job was so before.
+    AlreadySo(Box<Job>),
+    /// Done, with nothing to tell.
+    Done,
+}
+
+/// Why a claim found no job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NothingToClaim {
+    /// The queue is paused.
+    Paused {
+        /// Until then, or until somebody resumes it.
+        until: Option<Timestamp>,
+    },
+    /// As many jobs are notified as may be.
+    CapReached,
+    /// No job is due whose issue is free.
+    NoneDue {
+        /// When the next delayed job is due, if there is one.
+        next_at: Option<Timestamp>,
+    },
+}
+
+/// Why an operation changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpRefused {
+    /// There is no such job.
+    #[error("no job {0}")]
+    NoSuchJob(JobId),
+    /// The state machine said no.
+    #[error("job {0}: {1}")]
+    Transition(JobId, Refused),
+    /// The request is not one a store may hold.
+    #[error("{0}")]
+    Invalid(String),
+    /// As many jobs are notified as may be.
+    #[error("{running} of {cap} agents are running")]
+    CapReached {
+        /// Jobs notified.
+        running: u64,
+        /// The cap.
+        cap: u32,
+    },
+    /// The queue is paused.
+    #[error("the queue is paused")]
+    Paused,
+    /// The issue has a job that is running.
+    #[error("job {0} of the same issue is running")]
+    IssueBusy(JobId),
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Only these states; empty is all.
+    pub states: Vec<StateKind>,
+    /// Only this issue.
+    pub issue: Option<IssueRef>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A page of a list: pending and notified jobs in the order of their numbers, ended ones from the
+/// one that ended last; running first, then pending, then ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The jobs.
+    pub items: Vec<Job>,
+    /// How many jobs the query has in all.
+    pub total: u64,
+}
+
+/// The order in which a list shows the states.
+pub const LIST_ORDER: [StateKind; 5] = [
+    StateKind::Notified,
+    StateKind::Pending,
+    StateKind::Error,
+    StateKind::Cancelled,
+    StateKind::Completed,
+];
+
+/// How many jobs are where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Waiting.
+    pub pending: u64,
+    /// Running.
+    pub notified: u64,
+    /// Done.
+    pub completed: u64,
+    /// Failed.
+    pub error: u64,
+    /// Called off.
+    pub cancelled: u64,
+    /// When the oldest pending job was enqueued.
+    pub oldest_pending: Option<Timestamp>,
+    /// When the next delayed job is due; not set while none is delayed.
+    pub next_due: Option<Timestamp>,
+    /// Whether the queue is paused.
+    pub paused: Option<Paused>,
+}
+
+/// A pause of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paused {
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+impl Stats {
+    /// How many jobs are in a state.
+    pub fn count(&self, kind: StateKind) -> u64 {
+        match kind {
+            StateKind::Pending => self.pending,
+            StateKind::Notified => self.notified,
+            StateKind::Completed => self.completed,
+            StateKind::Error => self.error,
+            StateKind::Cancelled => self.cancelled,
+        }
+    }
+}
+
+/// Why the store did not do it. Nothing was changed, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Other writers held the store for too long.
+    #[error("the queue is busy: {path} was locked by another process for {waited_ms} ms")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// How long this process waited.
+        waited_ms: u64,
+    },
+    /// What is in the file is not what kugetsu wrote.
+    #[error("the queue is damaged: {path}: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A newer kugetsu wrote the file.
+    #[error(
+        "the queue {path} has format {found}, and this kugetsu knows only {known}: upgrade kugetsu"
+    )]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest this program knows.
+        known: u32,
+    },
+    /// The system said no.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! The default backend: one redb file that any number of processes use at once.
+//!
+//! `docs/STORAGE.md` describes the file.
+
+mod read;
+mod tables;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use ::redb::{
+    ConcurrencyMode, Database, DatabaseError, ReadableDatabase, TransactionError, WriteTransaction,
+};
+
+use crate::job::{IssueRef, Job, JobId, Session, limits};
+use crate::store::apply::{self, Header};
+use crate::store::record::{self, BadRecord};
+use crate::store::wake::{self, Watch};
+use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
+use crate::time::{self, Clock, Timestamp};
+
+use self::tables::WriteTables;
+
+/// The layout of the tables. A file with a larger number is refused.
+const SCHEMA: u32 = 1;
+
+/// Jobs in a redb file.
+///
+/// The file and a wake file beside it are made, readable by their owner alone, if they are not
+/// there. A process holds a file open once, however many stores it makes of it, because the
+/// system's record locks belong to the process.
+pub struct RedbStore {
+    database: Arc<Database>,
+    path: PathBuf,
+    wake: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+static OPEN: Mutex<BTreeMap<PathBuf, Weak<Database>>> = Mutex::new(BTreeMap::new());
+
+impl RedbStore {
+    /// Opens the file, or makes it. Its folder must be there.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<RedbStore, StoreError> {
+        let database = open_once(path)?;
+        let store =
+            RedbStore { database, path: path.into(), wake: path.with_file_name("wake"), clock };
+        store.check_schema()?;
+        Ok(store)
+    }
+
+    /// A new file gets its tables; an older one would be brought up to date here.
+    fn check_schema(&self) -> Result<(), StoreError> {
+        if self.schema()?.is_none() {
+            self.write(|txn| {
+                let mut tables = WriteTables::open(txn, &self.path, self.now())?;
+                tables.initialize(SCHEMA)?;
+                tables.close()
+            })?;
+        }
+        match self.schema()? {
+            Some(SCHEMA) => Ok(()),
+            Some(found) if found > SCHEMA => {
+                Err(StoreError::TooNew { path: self.path.clone(), found, known: SCHEMA })
+            }
+            other => Err(damaged(&self.path, format!("its schema is {other:?}"))),
+        }
+    }
+
+    fn schema(&self) -> Result<Option<u32>, StoreError> {
+        let txn = self.database.begin_read().or_damaged(&self.path)?;
+        let meta = match txn.open_table(tables::META) {
+            Ok(meta) => meta,
+            Err(::redb::TableError::TableDoesNotExist(_)) => {
+                // A file without our table but with others is somebody else's.
+                return match txn.list_tables().or_damaged(&self.path)?.next() {
+                    None => Ok(None),
+                    Some(_) => Err(damaged(&self.path, "it holds another program's tables")),
+                };
+            }
+            Err(error) => return Err(error).or_damaged(&self.path),
+        };
+        let bytes = meta.get(tables::META_SCHEMA).or_damaged(&self.path)?;
+        let Some(bytes) = bytes else {
+            return Err(damaged(&self.path, "it has no schema version"));
+        };
+        match bytes.value().try_into() {
+            Ok(bytes) => Ok(Some(u32::from_le_bytes(bytes))),
+            Err(_) => Err(damaged(&self.path, "its schema version is not a number")),
+        }
+    }
+
+    /// Runs `work` in a write transaction, and commits if it says so.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<(T, Changed), StoreError>,
+    ) -> Result<T, StoreError> {
+        let txn = self.begin_write()?;
+        match work(&txn) {
+            Ok((result, Changed::Yes)) => {
+                txn.commit().or_damaged(&self.path)?;
+                Ok(result)
+            }
+            Ok((result, Changed::No)) => {
+                txn.abort().or_damaged(&self.path)?;
+                Ok(result)
+            }
+            Err(error) => {
+                // The first error is the one to tell; dropping the transaction aborts it too.
+                let _ = txn.abort();
+                Err(error)
+            }
+        }
+    }
+
+    /// Becomes the one writer, or gives up after [`limits::STORE_WAIT_MS_MAX`].
+    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        let began = time::monotonic();
+        let mut pause = Duration::from_micros(50);
+        loop {
+            match self.database.try_begin_write() {
+                Ok(txn) => return Ok(txn),
+                Err(TransactionError::WouldBlock) => {}
+                Err(error) => return Err(error).or_damaged(&self.path),
+            }
+            let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if waited_ms > limits::STORE_WAIT_MS_MAX {
+                return Err(StoreError::Busy { path: self.path.clone(), waited_ms });
+            }
+            time::pause(pause);
+            pause = (pause * 2).min(Duration::from_millis(limits::STORE_BACKOFF_MS_MAX));
+        }
+    }
+
+    fn tell(&self) {
+        if let Err(error) = wake::tell(&self.wake) {
+            // Whoever waits has a slow poll behind the hint.
+            tracing::warn!(path = %self.wake.display(), %error, "cannot write the wake file");
+        }
+    }
+}
+
+/// Whether a transaction has anything to commit.
+enum Changed {
+    Yes,
+    No,
+}
+
+impl Store for RedbStore {
+    fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, StoreError> {
+        assert!(operations.len() <= limits::OPS_PER_COMMIT_MAX, "a commit has a bound");
+        let claims = operations.iter().any(|op| matches!(op, Op::Claim(_)));
+        while claims && self.promote_a_slice()? {}
+        let (answers, news) = self.write(|txn| {
+            let now = self.now();
+            let mut tables = WriteTables::open(txn, &self.path, now)?;
+            if claims {
+                tables.promote(now)?;
+            }
+            let mut news = false;
+            let mut changed = Changed::No;
+            let mut answers = Vec::with_capacity(operations.len());
+            for op in operations {
+                let is_news = apply::is_news(&op);
+                let answer = apply::apply(&mut tables, op, now)?;
+                if apply::is_change(&answer) {
+                    changed = Changed::Yes;
+                    news |= is_news;
+                }
+                answers.push(answer);
+            }
+            tables.close()?;
+            Ok(((answers, news), changed))
+        })?;
+        if news {
+            self.tell();
+        }
+        Ok(answers)
+    }
+
+    fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.reader()?.job(id)
+    }
+
+    fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.reader()?.list(query)
+    }
+
+    fn stats(&self) -> Result<Stats, StoreError> {
+        self.reader()?.stats(self.now())
+    }
+
+    fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        self.reader()?.lapsed(self.now(), limit)
+    }
+
+    fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {
+        self.reader()?.session(issue)
+    }
+
+    fn sessions(&self) -> Result<Vec<Session>, StoreError> {
+        self.reader()?.sessions()
+    }
+
+    fn verify(&self) -> Result<Vec<String>, StoreError> {
+        self.reader()?.verify(self.now())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn watch(&self) -> Result<Watch, StoreError> {
+        Watch::file(&self.wake).map_err(|source| StoreError::Io {
+            what: "watch",
+            path: self.wake.clone(),
+            source,
+        })
+    }
+}
+
+impl RedbStore {
+    /// Moves a slice of the jobs whose time has come into the order of claims, in a transaction
+    /// of its own, if there are more of them than one transaction may move.
+    fn promote_a_slice(&self) -> Result<bool, StoreError> {
+        let now = self.now();
+        if self.reader()?.due_but_scheduled(now)? < limits::PROMOTIONS_PER_COMMIT_MAX {
+            return Ok(false);
+        }
+        self.write(|txn| {
+            let mut tables = WriteTables::open(txn, &self.path, now)?;
+            tables.promote(now)?;
+            tables.close()?;
+            Ok((true, Changed::Yes))
+        })
+    }
+}
+
+fn open_once(path: &Path) -> Result<Arc<Database>, StoreError> {
+    let io_error = |source| StoreError::Io { what: "open the queue", path: path.into(), source };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    // Closed again before redb opens it: a second descriptor would drop the locks of the first.
+    let mut open = OPEN.lock().expect("no thread panics while it opens a file");
+    let known = path.canonicalize().ok().and_then(|path| open.get(&path)?.upgrade());
+    if let Some(database) = known {
+        return Ok(database);
+    }
+    drop(options.open(path).map_err(io_error)?);
+    let mut builder = Database::builder();
+    builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
+    builder.set_cache_size(limits::STORE_CACHE_BYTES);
+    let database = Arc::new(builder.create(path).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            damaged(path, "another program holds it, in a mode that does not share")
+        }
+        error => from_redb(path, error.into()),
+    })?);
+    open.retain(|_, database| database.strong_count() > 0);
+    open.insert(path.canonicalize().map_err(io_error)?, Arc::downgrade(&database));
+    Ok(database)
+}
+
+fn damaged(path: &Path, what: impl Into<String>) -> StoreError {
+    StoreError::Damaged { path: path.into(), what: what.into() }
+}
+
+fn from_record(path: &Path, error: BadRecord) -> StoreError {
+    match error {
+        BadRecord::TooNew(version) => {
+            StoreError::TooNew { path: path.into(), found: version.into(), known: SCHEMA }
+        }
+        BadRecord::Garbled(_) => damaged(path, error.to_string()),
+    }
+}
+
+fn from_redb(path: &Path, error: ::redb::Error) -> StoreError {
+    match error {
+        ::redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            damaged(path, format!("it is not a redb file ({source})"))
+        }
+        ::redb::Error::Io(source) => {
+            StoreError::Io { what: "use the queue", path: path.into(), source }
+        }
+        other => damaged(path, other.to_string()),
+    }
+}
+
+/// Turns redb's errors into the store's, with the file's name.
+trait OrDamaged<T> {
+    fn or_damaged(self, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T, E: Into<::redb::Error>> OrDamaged<T> for Result<T, E> {
+    fn or_damaged(self, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|error| from_redb(path, error.into()))
+    }
+}
+
+fn decode_job(path: &Path, bytes: &[u8]) -> Result<Job, StoreError> {
+    record::decode_job(bytes).map_err(|error| from_record(path, error))
+}
+
+fn decode_session(path: &Path, bytes: &[u8]) -> Result<Session, StoreError> {
+    record::decode_session(bytes).map_err(|error| from_record(path, error))
+}
+
+fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, StoreError> {
+    record::decode_header(bytes).map_err(|error| from_record(path, error))
+}

@@ -1,0 +1,179 @@
+//! Reading: one snapshot of the file.
+
+use std::path::Path;
+
+use ::redb::{ReadTransaction, ReadableDatabase, ReadableTable};
+
+use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
+use crate::store::apply::Header;
+use crate::store::redb::tables::{self, StateRow};
+use crate::store::redb::{
+    OrDamaged, RedbStore, damaged, decode_header, decode_job, decode_session,
+};
+use crate::store::{LIST_ORDER, ListQuery, Page, Stats, StoreError};
+use crate::time::Timestamp;
+
+/// A read transaction.
+pub(super) struct Reader<'s> {
+    pub(super) txn: ReadTransaction,
+    pub(super) path: &'s Path,
+}
+
+impl RedbStore {
+    pub(super) fn reader(&self) -> Result<Reader<'_>, StoreError> {
+        let txn = self.database.begin_read().or_damaged(&self.path)?;
+        Ok(Reader { txn, path: &self.path })
+    }
+}
+
+impl Reader<'_> {
+    pub fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let jobs = self.txn.open_table(tables::JOBS).or_damaged(self.path)?;
+        match jobs.get(id.0).or_damaged(self.path)? {
+            None => Ok(None),
+            Some(bytes) => decode_job(self.path, bytes.value()).map(Some),
+        }
+    }
+
+    /// A job that an index names.
+    fn indexed_job(&self, id: u64) -> Result<Job, StoreError> {
+        let missing = || damaged(self.path, format!("job {id} is indexed, but not there"));
+        self.job(JobId(id))?.ok_or_else(missing)
+    }
+
+    pub fn header(&self) -> Result<Header, StoreError> {
+        let meta = self.txn.open_table(tables::META).or_damaged(self.path)?;
+        match meta.get(tables::META_HEADER).or_damaged(self.path)? {
+            Some(bytes) => decode_header(self.path, bytes.value()),
+            None => Err(damaged(self.path, "it has no header")),
+        }
+    }
+
+    pub fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        let wanted = |kind: &StateKind| query.states.is_empty() || query.states.contains(kind);
+        let states: Vec<StateKind> = LIST_ORDER.into_iter().filter(wanted).collect();
+        match &query.issue {
+            Some(issue) => self.list_issue(issue, &states, query.limit),
+            None => self.list_states(&states, query.limit),
+        }
+    }
+
+    fn list_states(&self, states: &[StateKind], limit: usize) -> Result<Page, StoreError> {
+        let header = self.header()?;
+        let mut page = Page { items: Vec::new(), total: 0 };
+        for &kind in states {
+            page.total += match kind {
+                StateKind::Pending => header.pending,
+                StateKind::Notified => header.notified,
+                StateKind::Completed => header.completed,
+                StateKind::Error => header.error,
+                StateKind::Cancelled => header.cancelled,
+            };
+            let room = limit - page.items.len();
+            for id in self.ids_in_state(kind, room)? {
+                page.items.push(self.indexed_job(id)?);
+            }
+        }
+        Ok(page)
+    }
+
+    /// The first ids of a state in list order: ended jobs from the last, others from the first.
+    fn ids_in_state(&self, kind: StateKind, limit: usize) -> Result<Vec<u64>, StoreError> {
+        let rows = self.txn.open_table(tables::STATES).or_damaged(self.path)?;
+        let number = tables::state_number(kind);
+        let all = (number, 0, 0)..=(number, u64::MAX, u64::MAX);
+        let range = rows.range::<StateRow>(all).or_damaged(self.path)?;
+        let id = |row: Result<(::redb::AccessGuard<'_, StateRow>, _), _>| {
+            row.map(|(key, _): (_, ::redb::AccessGuard<'_, ()>)| key.value().2)
+        };
+        let ids: Result<Vec<u64>, ::redb::StorageError> = if kind.is_ended() {
+            range.rev().take(limit).map(id).collect()
+        } else {
+            range.take(limit).map(id).collect()
+        };
+        ids.or_damaged(self.path)
+    }
+
+    /// Reads all jobs of the issue: it has an index by issue, but none by issue and end.
+    fn list_issue(
+        &self,
+        issue: &IssueRef,
+        states: &[StateKind],
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let rows = self.txn.open_table(tables::ISSUES).or_damaged(self.path)?;
+        let key = issue.key();
+        let mut jobs = Vec::new();
+        for row in
+            rows.range((key, 0, 0, 0)..=(key, u8::MAX, u32::MAX, u64::MAX)).or_damaged(self.path)?
+        {
+            let (row, _) = row.or_damaged(self.path)?;
+            let job = self.indexed_job(row.value().3)?;
+            let place = states.iter().position(|kind| *kind == job.state.kind());
+            if let Some(place) = place {
+                let (_, finished_at, id) = tables::state_row(&job);
+                let ended = job.state.kind().is_ended();
+                let newest_first = if ended { u64::MAX - id } else { id };
+                jobs.push(((place, u64::MAX - finished_at, newest_first), job));
+            }
+        }
+        jobs.sort_by_key(|(order, _)| *order);
+        let total = jobs.len() as u64;
+        Ok(Page { items: jobs.into_iter().map(|(_, job)| job).take(limit).collect(), total })
+    }
+
+    pub fn stats(&self, now: Timestamp) -> Result<Stats, StoreError> {
+        let header = self.header()?;
+        let oldest = match self.ids_in_state(StateKind::Pending, 1)?.first() {
+            Some(&id) => Some(self.indexed_job(id)?.enqueued_at),
+            None => None,
+        };
+        let scheduled = self.txn.open_table(tables::SCHEDULED).or_damaged(self.path)?;
+        Ok(Stats {
+            pending: header.pending,
+            notified: header.notified,
+            completed: header.completed,
+            error: header.error,
+            cancelled: header.cancelled,
+            oldest_pending: oldest,
+            next_due: tables::next_due_at(&scheduled, now).or_damaged(self.path)?,
+            paused: header.paused_at(now),
+        })
+    }
+
+    pub fn lapsed(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let leases = self.txn.open_table(tables::LEASES).or_damaged(self.path)?;
+        let lapsed = leases.range(..=(now.0, u64::MAX)).or_damaged(self.path)?;
+        let mut jobs = Vec::new();
+        for row in lapsed.take(limit) {
+            let (key, _) = row.or_damaged(self.path)?;
+            jobs.push(self.indexed_job(key.value().1)?);
+        }
+        Ok(jobs)
+    }
+
+    /// How many scheduled jobs are due, counted up to what one transaction may move.
+    pub fn due_but_scheduled(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let scheduled = self.txn.open_table(tables::SCHEDULED).or_damaged(self.path)?;
+        let due = scheduled.range(..=(now.0, u64::MAX)).or_damaged(self.path)?;
+        Ok(due.take(limits::PROMOTIONS_PER_COMMIT_MAX).count())
+    }
+
+    pub fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {
+        let sessions = self.txn.open_table(tables::SESSIONS).or_damaged(self.path)?;
+        match sessions.get(issue.key()).or_damaged(self.path)? {
+            None => Ok(None),
+            Some(bytes) => decode_session(self.path, bytes.value()).map(Some),
+        }
+    }
+
+    pub fn sessions(&self) -> Result<Vec<Session>, StoreError> {
+        let sessions = self.txn.open_table(tables::SESSIONS).or_damaged(self.path)?;
+        let mut all = Vec::new();
+        for row in sessions.iter().or_damaged(self.path)? {
+            let (_, bytes) = row.or_damaged(self.path)?;
+            all.push(decode_session(self.path, bytes.value())?);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,217 @@
+//! Every backend against the suite, and redb against the reference.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::job::{Finding, Reason, Report, RetryPolicy, Run, Token};
+use crate::testing::SimClock;
+use crate::time::Clock;
+
+fn redb(clock: Arc<dyn Clock>) -> (tempfile::TempDir, RedbStore) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = RedbStore::open(&folder.path().join("queue.redb"), clock).expect("a new file");
+    (folder, store)
+}
+
+#[test]
+fn memory_conforms() {
+    conformance::check(&|clock| Box::new(MemoryStore::new(clock)));
+}
+
+#[test]
+fn redb_conforms() {
+    conformance::check(&|clock| {
+        let (folder, store) = redb(clock);
+        // The store holds the file open; the folder's name is not needed any more but its
+        // wake file is, so it stays until the process ends.
+        let _ = folder.keep();
+        Box::new(store)
+    });
+}
+
+/// What the model does next. Numbers pick among few issues, jobs and tokens, so that they meet.
+#[derive(Debug, Clone)]
+enum Step {
+    Enqueue { issue: u8, priority: i16, delay: u16, request: Option<u8>, only_if_idle: bool },
+    Claim { cap: u8 },
+    Launch { issue: u8, cap: u8 },
+    Start { job: u8, token: u8 },
+    Renew { job: u8, token: u8 },
+    Finish { job: u8, token: u8, reason: u8 },
+    Lapse { job: u8, token: u8, ran: bool },
+    Adopt { job: u8, token: u8 },
+    Cancel { job: u8 },
+    Retry { job: u8 },
+    Pause { ms: Option<u16> },
+    Resume,
+    Wait { ms: u16 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let job = 1..12u8;
+    // Mostly the newest tokens: 0 is the job's own, the rest are stale or unheard of.
+    let token = prop_oneof![6 => Just(0u8), 1 => 1..12u8];
+    let step = prop_oneof![
+        6 => (1..5u8, -1..2i16, prop_oneof![Just(0), 0..3000u16], proptest::option::of(0..6u8), any::<bool>())
+            .prop_map(|(issue, priority, delay, request, only_if_idle)| Step::Enqueue {
+                issue, priority, delay, request, only_if_idle,
+            }),
+        6 => (0..4u8).prop_map(|cap| Step::Claim { cap }),
+        1 => (1..5u8, 0..4u8).prop_map(|(issue, cap)| Step::Launch { issue, cap }),
+        2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Start { job, token }),
+        2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Renew { job, token }),
+        5 => (job.clone(), token.clone(), 0..13u8)
+            .prop_map(|(job, token, reason)| Step::Finish { job, token, reason }),
+        2 => (job.clone(), token.clone(), any::<bool>())
+            .prop_map(|(job, token, ran)| Step::Lapse { job, token, ran }),
+        1 => (job.clone(), token).prop_map(|(job, token)| Step::Adopt { job, token }),
+        2 => job.clone().prop_map(|job| Step::Cancel { job }),
+        1 => job.prop_map(|job| Step::Retry { job }),
+        1 => proptest::option::of(0..2000u16).prop_map(|ms| Step::Pause { ms }),
+        2 => Just(Step::Resume),
+        4 => (0..3000u16).prop_map(|ms| Step::Wait { ms }),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+/// The operation of a step, with the tokens that the reference has.
+fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
+    let policy = RetryPolicy { max_attempts: 2, backoff_ms_first: 100, backoff_ms_max: 1000 };
+    let id = |job: u8| JobId(job.into());
+    let token = |job: u8, token: u8| match token {
+        0 => {
+            let job = reference.get(id(job)).expect("memory reads");
+            job.and_then(|job| job.lease().map(|lease| lease.token)).unwrap_or(Token(1))
+        }
+        other => Token(other.into()),
+    };
+    let claim = |cap: u8| Claim { worker: WorkerId("w".into()), cap: cap.into(), lease_ms: 1000 };
+    let new = |issue: u8| {
+        let issue = format!("h/o/r#{issue}").parse().expect("a good reference");
+        NewJob::new(issue, "fix")
+    };
+    Some(match *step {
+        Step::Enqueue { issue, priority, delay, request, only_if_idle } => Op::Enqueue(NewJob {
+            priority,
+            run_at: (delay > 0).then(|| reference.now().plus_ms(delay.into())),
+            request_id: request.map(|request| format!("r{request}")),
+            only_if_idle,
+            ..new(issue)
+        }),
+        Step::Claim { cap } => Op::Claim(claim(cap)),
+        Step::Launch { issue, cap } => Op::Launch(new(issue), claim(cap)),
+        Step::Start { job, token: t } => {
+            let run = Run {
+                pid: 1,
+                start_time: 2,
+                boot_id: "b".into(),
+                started_at: reference.now(),
+                round: 1,
+            };
+            Op::Apply(id(job), Event::Start { token: token(job, t), run })
+        }
+        Step::Renew { job, token: t } => {
+            Op::Apply(id(job), Event::Renew { token: token(job, t), lease_ms: 1500 })
+        }
+        Step::Finish { job, token: t, reason } => {
+            let report = Report::new(Reason::ALL[usize::from(reason)], "so");
+            Op::Apply(id(job), Event::Finish { token: token(job, t), report, policy, seed: 3 })
+        }
+        Step::Lapse { job, token: t, ran } => {
+            let finding = if ran {
+                Finding::Ended(Report::new(Reason::Lost, "gone"))
+            } else {
+                Finding::NothingRan
+            };
+            Op::Apply(id(job), Event::Lapse { token: token(job, t), finding, policy, seed: 3 })
+        }
+        Step::Adopt { job, token: t } => Op::Adopt {
+            job: id(job),
+            token: token(job, t),
+            worker: WorkerId("a".into()),
+            lease_ms: 1000,
+        },
+        Step::Cancel { job } => Op::Apply(id(job), Event::Cancel),
+        Step::Retry { job } => Op::Apply(id(job), Event::Retry),
+        Step::Pause { ms } => Op::Pause { until: ms.map(|ms| reference.now().plus_ms(ms.into())) },
+        Step::Resume => Op::Resume,
+        Step::Wait { .. } => return None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Redb and the reference give the same answers to anything, and redb's indexes hold.
+    #[test]
+    fn redb_is_like_the_reference(steps in steps()) {
+        let clock = Arc::new(SimClock::at(1_000_000));
+        let memory = MemoryStore::new(clock.clone());
+        let (_folder, redb) = redb(clock.clone());
+        for step in &steps {
+            if let Step::Wait { ms } = step {
+                clock.advance_ms((*ms).into());
+            }
+            if let Some(op) = operation(step, &memory) {
+                let expected = memory.commit(vec![op.clone()]).expect("memory never fails");
+                let answers = redb.commit(vec![op]).expect("redb takes the commit");
+                prop_assert_eq!(answers, expected, "{:?}", step);
+            }
+            prop_assert_eq!(redb.verify().expect("redb reads"), Vec::<String>::new(), "{:?}", step);
+        }
+        prop_assert_eq!(redb.stats().expect("a read"), memory.stats().expect("a read"));
+        for issue in [None, Some("h/o/r#1".parse().expect("a good reference"))] {
+            let query = ListQuery { states: vec![], issue, limit: 100 };
+            prop_assert_eq!(redb.list(&query).expect("a read"), memory.list(&query).expect("a read"));
+        }
+        prop_assert_eq!(redb.lapsed(100).expect("a read"), memory.lapsed(100).expect("a read"));
+    }
+}
+
+#[test]
+fn many_jobs_become_due_at_once() {
+    let clock = Arc::new(SimClock::at(1_000_000));
+    let (_folder, store) = redb(clock.clone());
+    let many = crate::job::limits::PROMOTIONS_PER_COMMIT_MAX as u64 * 2 + 10;
+    let new = |number: u64| NewJob {
+        run_at: Some(Timestamp(2_000_000)),
+        priority: if number == many { 1 } else { 0 },
+        ..NewJob::new(format!("h/o/r#{number}").parse().expect("a good reference"), "fix")
+    };
+    let numbers: Vec<u64> = (1..=many).collect();
+    for slice in numbers.chunks(1000) {
+        store.commit(slice.iter().map(|n| Op::Enqueue(new(*n))).collect()).expect("a commit");
+    }
+    clock.advance_ms(1_000_000);
+    let claim = Claim { worker: WorkerId("w".into()), cap: 1, lease_ms: 1000 };
+    let answers = store.commit(vec![Op::Claim(claim)]).expect("a commit");
+    let [Ok(Reply::Claimed(job))] = answers.as_slice() else { panic!("{answers:?}") };
+    assert_eq!(job.id.0, many, "the last one goes first: all were looked at");
+    assert_eq!(store.verify().expect("a read"), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_no_queue_is_refused_by_name_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("queue.redb");
+    let text = b"this is somebody's shopping list, long enough to look like a file\n".repeat(100);
+    std::fs::write(&path, &text).expect("a file");
+    let Err(error) = RedbStore::open(&path, Arc::new(crate::time::SystemClock)) else {
+        panic!("a shopping list is no queue");
+    };
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("queue.redb"), "{error}");
+    assert_eq!(std::fs::read(&path).expect("the file"), text);
+}
+
+#[test]
+fn a_process_opens_a_file_once() {
+    let (folder, first) = redb(Arc::new(crate::time::SystemClock));
+    let path = folder.path().join("queue.redb");
+    let second = RedbStore::open(&path, Arc::new(crate::time::SystemClock)).expect("again");
+    let op = Op::Enqueue(NewJob::new("h/o/r#1".parse().expect("a good reference"), "fix"));
+    first.commit(vec![op]).expect("a commit");
+    assert_eq!(second.stats().expect("a read").pending, 1);
+}

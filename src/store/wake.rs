@@ -1,0 +1,108 @@
+//! Hints that something changed: between threads by channels, between processes by inotify.
+//!
+//! A hint may be missed (the file is on a network, the watch limit is reached), so whoever waits
+//! for one also has a slow poll of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+/// Receives a hint after each change of a store, several changes in one. Ends when dropped.
+pub struct Watch {
+    hints: Receiver<()>,
+    stop: Option<Arc<EventFd>>,
+}
+
+impl Watch {
+    /// The hints, for a `select!`. Holds one at most.
+    pub fn hints(&self) -> &Receiver<()> {
+        &self.hints
+    }
+
+    /// Watches one file for writes. The file is made if it is not there.
+    pub(crate) fn file(path: &Path) -> io::Result<Watch> {
+        drop(open_for_write(path)?);
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        inotify.add_watch(path, AddWatchFlags::IN_MODIFY)?;
+        let stop = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)?);
+        let (sender, hints) = bounded(1);
+        let stopped = Arc::clone(&stop);
+        thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || pass_on(&inotify, &stopped, &sender))?;
+        Ok(Watch { hints, stop: Some(stop) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(stop) = &self.stop {
+            // An eventfd of value 0 takes a 1; and the thread holds nothing but the watch.
+            let _ = stop.write(1);
+        }
+    }
+}
+
+fn pass_on(inotify: &Inotify, stop: &EventFd, hints: &Sender<()>) {
+    loop {
+        let mut ready = [
+            PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+        if ready[1].any().unwrap_or(true) {
+            return;
+        }
+        match inotify.read_events() {
+            Ok(_) => {
+                // Full means that a hint is waiting already.
+                let _ = hints.try_send(());
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Tells every process that watches the file.
+pub(super) fn tell(path: &Path) -> io::Result<()> {
+    open_for_write(path)?.write_all(b".")
+}
+
+fn open_for_write(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// The watches of a store that lives in one process.
+#[derive(Default)]
+pub(super) struct Hub {
+    senders: Mutex<Vec<Sender<()>>>,
+}
+
+impl Hub {
+    pub fn watch(&self) -> Watch {
+        let (sender, hints) = bounded(1);
+        self.senders.lock().expect("no thread panics while it holds the senders").push(sender);
+        Watch { hints, stop: None }
+    }
+
+    pub fn tell(&self) {
+        let mut senders = self.senders.lock().expect("no thread panics while it holds the senders");
+        senders.retain(|sender| {
+            !matches!(sender.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(())))
+        });
+    }
+}

@@ -1,0 +1,59 @@
+//! Time as the engine sees it. Only [`SystemClock`] and the functions beside it ask the system.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Later by so many milliseconds.
+    pub fn plus_ms(self, ms: u64) -> Timestamp {
+        Timestamp(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to this moment; 0 if it is the other way round.
+    pub fn ms_since(self, earlier: Timestamp) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// As RFC 3339 in UTC, to the millisecond.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The last second of the year 9999 is the last that RFC 3339 can write.
+        let moment = UNIX_EPOCH + Duration::from_millis(self.0.min(253_402_300_799_000));
+        humantime::format_rfc3339_millis(moment).fmt(f)
+    }
+}
+
+/// Says what time it is. Tests pass their own.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A reading of a clock that never jumps, for measuring how long something takes.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// Blocks the thread. For bounded back-off only, never to wait for an effect.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
+pub fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
