@@ -5,3 +5,8 @@ pub mod store;
 pub mod testing;
 pub mod time;
 pub use job::IssueRef;
+pub mod daemon;
+pub mod executor;
+pub mod process;
+pub mod queue;
+pub mod worker;

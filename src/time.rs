@@ -46,6 +46,17 @@ impl Clock for SystemClock {
     }
 }
 
+/// Milliseconds on a clock that never jumps, from a start of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Monotonic(pub u64);
+
+impl Monotonic {
+    /// Later by so many milliseconds.
+    pub fn plus_ms(self, ms: u64) -> Monotonic {
+        Monotonic(self.0.saturating_add(ms))
+    }
+}
+
 /// A reading of a clock that never jumps, for measuring how long something takes.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
 pub fn monotonic() -> Instant {

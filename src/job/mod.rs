@@ -491,8 +491,8 @@ pub struct Outcome {
 pub struct Session {
     /// The issue.
     pub issue: IssueRef,
-    /// The agent's own id for it.
-    pub id: String,
+    /// The agent's own id for it, once it is known.
+    pub id: Option<String>,
     /// The folder it works in.
     pub worktree: String,
     /// The branch it commits to.

@@ -334,7 +334,7 @@ fn lists_are_ordered_and_counted(bench: &Bench) {
 fn sessions_are_kept(bench: &Bench) {
     let session = |id: &str| Session {
         issue: issue_ref("h/o/r#1"),
-        id: id.into(),
+        id: Some(id.into()),
         worktree: "/w".into(),
         branch: "issue-1".into(),
         last_job: JobId(1),

@@ -279,6 +279,9 @@ pub enum StoreError {
         /// The newest this program knows.
         known: u32,
     },
+    /// The thread that carried this write to the disk panicked: it may or may not be there.
+    #[error("a bug ended the thread that wrote to the queue")]
+    Panicked,
     /// The system said no.
     #[error("cannot {what} {path}: {source}")]
     Io {

@@ -98,7 +98,7 @@ struct AttemptV1 {
 #[derive(Serialize, Deserialize)]
 struct SessionV1 {
     issue: String,
-    id: String,
+    id: Option<String>,
     worktree: String,
     branch: String,
     last_job: u64,

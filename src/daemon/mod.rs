@@ -1,0 +1,248 @@
+//! The shell round the worker's mind: threads, channels, and the effects of its actions.
+//!
+//! One thread owns the mind and sleeps in `select!`; one talks to the store; each job has a thread
+//! for its execution. This module has no rules of its own.
+
+mod recovery;
+mod store_thread;
+mod systemd;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+
+use crate::daemon::store_thread::{Request, StoreThread};
+use crate::daemon::systemd::Supervisor;
+use crate::executor::{Control, Ending, Executor, Stop};
+use crate::job::{Job, JobId, Reason, Report, RetryPolicy, WorkerId};
+use crate::process::identity::Identity;
+use crate::queue::{Queue, QueueError};
+use crate::time::{self, Monotonic};
+use crate::worker::{Action, Event, Exit, Mind, Notice, Settings};
+
+/// A word from outside to a running worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// A supervisor wants it to end (SIGTERM).
+    Terminate,
+    /// A person wants it to end (SIGINT).
+    Interrupt,
+}
+
+/// Runs a queue's jobs through an executor.
+///
+/// ```no_run
+/// use kugetsu::daemon::Worker;
+/// use kugetsu::job::{Reason, Report};
+/// # fn example(queue: kugetsu::queue::Queue, settings: kugetsu::worker::Settings) -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::new(queue, settings, |job: &kugetsu::job::Job, _: &_| {
+///     Report::new(Reason::Done, format!("did {}", job.message))
+/// })?;
+/// worker.run(&crossbeam_channel::never())?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Worker {
+    queue: Queue,
+    settings: Settings,
+    policy: RetryPolicy,
+    executor: Arc<dyn Executor>,
+    id: WorkerId,
+}
+
+impl Worker {
+    /// A worker with a name of its own.
+    pub fn new(
+        queue: Queue,
+        settings: Settings,
+        executor: impl Executor,
+    ) -> Result<Worker, io::Error> {
+        let policy = RetryPolicy::default();
+        Ok(Worker { queue, settings, policy, executor: Arc::new(executor), id: new_worker_id()? })
+    }
+
+    /// The same worker with another price for failures.
+    pub fn with_policy(self, policy: RetryPolicy) -> Worker {
+        Worker { policy, ..self }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &WorkerId {
+        &self.id
+    }
+
+    /// Works until told to end, or with [`Settings::once`] until nothing is left.
+    ///
+    /// Fails when the store cannot be used any more, and leaves its jobs to the lapse of their
+    /// leases then.
+    pub fn run(self, words: &Receiver<Word>) -> Result<Exit, QueueError> {
+        let start = time::monotonic();
+        let mind = Mind::new(self.settings.clone(), since(start));
+        Loop::begin(self, mind, start)?.run(words, Vec::new())
+    }
+
+    /// Works on one job that was claimed under this worker's name or another's, and ends with it.
+    pub fn run_one(self, job: Job, words: &Receiver<Word>) -> Result<Exit, QueueError> {
+        let start = time::monotonic();
+        let (mind, actions) = Mind::for_one(self.settings.clone(), Box::new(job), since(start));
+        Loop::begin(self, mind, start)?.run(words, actions)
+    }
+}
+
+/// A name that no other worker has: where it runs, and who it is there.
+fn new_worker_id() -> io::Result<WorkerId> {
+    let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+    let own = Identity::own()?;
+    let boot = crate::process::identity::boot_id()?;
+    let boot = boot.split('-').next().unwrap_or_default();
+    Ok(WorkerId(format!("{host}-{boot}-{}-{}", own.pid, own.start_time)))
+}
+
+fn since(start: Instant) -> Monotonic {
+    Monotonic(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A worker at work.
+struct Loop {
+    worker: Worker,
+    mind: Mind,
+    start: Instant,
+    store: StoreThread,
+    /// What threads tell the loop. Each thread has a bounded number of things to tell.
+    events: Receiver<Event>,
+    tell: Sender<Event>,
+    /// The way to each execution.
+    stops: BTreeMap<JobId, Sender<Stop>>,
+    supervisor: Supervisor,
+}
+
+impl Loop {
+    fn begin(worker: Worker, mind: Mind, start: Instant) -> Result<Loop, QueueError> {
+        let (tell, events) = unbounded();
+        let store = StoreThread::begin(&worker, tell.clone());
+        let supervisor = Supervisor::from_environment();
+        Ok(Loop { worker, mind, start, store, events, tell, stops: BTreeMap::new(), supervisor })
+    }
+
+    fn run(
+        mut self,
+        words: &Receiver<Word>,
+        first_actions: Vec<Action>,
+    ) -> Result<Exit, QueueError> {
+        let watch = self.worker.queue.watch()?;
+        let mut words = words.clone();
+        let mut actions = first_actions;
+        let mut event = Event::Tick;
+        loop {
+            actions.extend(self.mind.handle(event, since(self.start)));
+            for action in std::mem::take(&mut actions) {
+                if let Action::Exit(exit) = action {
+                    self.supervisor.stopping();
+                    return self.store.end().map(|()| exit);
+                }
+                self.perform(action);
+            }
+            if self.store.is_broken() {
+                self.supervisor.stopping();
+                return self.store.end().map(|()| Exit::Terminated);
+            }
+            event = select! {
+                recv(self.events) -> event => event.unwrap_or(Event::Tick),
+                recv(watch.hints()) -> _ => Event::Woken,
+                recv(words) -> word => match word {
+                    Ok(Word::Terminate) => Event::Terminate,
+                    Ok(Word::Interrupt) => Event::Interrupt,
+                    Err(_) => {
+                        words = never();
+                        Event::Tick
+                    }
+                },
+                default(self.patience()) => Event::Tick,
+            };
+            match &event {
+                Event::Recovered => self.supervisor.ready(),
+                Event::Returned { id, .. } => drop(self.stops.remove(id)),
+                _ => {}
+            }
+        }
+    }
+
+    /// How long nothing can become due.
+    fn patience(&mut self) -> Duration {
+        let now = since(self.start);
+        let deadline = Duration::from_millis(self.mind.next_deadline().0.saturating_sub(now.0));
+        match self.supervisor.keep_alive() {
+            Some(interval) => deadline.min(interval),
+            None => deadline,
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Claim => self.store.ask(Request::Claim),
+            Action::Finish(id, token, report) => {
+                self.store.ask(Request::Finish(id, token, report));
+            }
+            Action::LetGo(id, token) => self.store.ask(Request::LetGo(id, token)),
+            Action::Renew(leases) => self.store.ask(Request::Renew(leases)),
+            Action::Look(leases) => self.store.ask(Request::Look(leases)),
+            Action::Recover(own) => recovery::begin(&self.worker, own, self.tell.clone()),
+            Action::Execute(job) => self.execute(*job),
+            Action::Tell(id, stop) => {
+                if let Some(sender) = self.stops.get(&id) {
+                    // An execution that is over has dropped its end, and needs no word.
+                    let _ = sender.send(stop);
+                }
+            }
+            Action::Say(notice) => say(notice),
+            Action::Exit(_) => unreachable!("the loop ends before it performs an exit"),
+        }
+    }
+
+    fn execute(&mut self, job: Job) {
+        let Some(token) = job.lease().map(|lease| lease.token) else { return };
+        let id = job.id;
+        // The mind tells an execution ever stronger words, and there are four of them.
+        let (sender, stop) = bounded(4);
+        self.stops.insert(id, sender);
+        let control = Control { queue: self.worker.queue.clone(), id, token, stop };
+        let executor = Arc::clone(&self.worker.executor);
+        let tell = self.tell.clone();
+        let execution = move || {
+            let ending = catch_unwind(AssertUnwindSafe(|| executor.execute(&job, &control)))
+                .unwrap_or_else(|_| {
+                    let detail = "the executor panicked";
+                    Ending::Over(Report::new(Reason::AgentError, detail))
+                });
+            // The loop is gone only when the process is about to be.
+            let _ = tell.send(Event::Returned { id, token, ending });
+        };
+        let spawned = thread::Builder::new().name(format!("job-{id}")).spawn(execution);
+        if let Err(error) = spawned {
+            let report = Report::new(Reason::StartFailed, format!("no thread for it: {error}"));
+            let ending = Ending::Over(report);
+            let _ = self.tell.send(Event::Returned { id, token, ending });
+        }
+    }
+}
+
+fn say(notice: Notice) {
+    match notice {
+        Notice::Draining(running) => tracing::warn!(
+            "stopping: waiting for {running} running agent(s); \
+             interrupt again to end them and put their jobs back"
+        ),
+        Notice::Stopping(running) => {
+            tracing::warn!("ending {running} running agent(s) and putting their jobs back");
+        }
+        Notice::Detaching(running) => tracing::warn!(
+            "stopping: {running} running agent(s) go on without a worker; \
+             the next worker takes their results"
+        ),
+    }
+}

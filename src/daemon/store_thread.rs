@@ -1,0 +1,237 @@
+//! The thread that talks to the store, so that the loop never waits for a disk.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::daemon::Worker;
+use crate::executor::is_lease_lost;
+use crate::job::{JobId, Report, RetryPolicy, State, Token, WorkerId};
+use crate::queue::{Queue, QueueError};
+use crate::store::{Claim, NothingToClaim, StoreError};
+use crate::worker::Event;
+
+/// What the loop asks of the store. There are at most a few for each slot at a time.
+pub(super) enum Request {
+    Claim,
+    Finish(JobId, Token, Report),
+    LetGo(JobId, Token),
+    Renew(Vec<(JobId, Token)>),
+    Look(Vec<(JobId, Token)>),
+}
+
+pub(super) struct StoreThread {
+    requests: Sender<Request>,
+    thread: JoinHandle<()>,
+    fate: Arc<Fate>,
+}
+
+/// Whether the store cannot be used any more, and why.
+#[derive(Default)]
+struct Fate {
+    broken: AtomicBool,
+    error: Mutex<Option<QueueError>>,
+}
+
+impl StoreThread {
+    pub fn begin(worker: &Worker, tell: Sender<Event>) -> StoreThread {
+        let (requests, incoming) = unbounded();
+        let fate = Arc::new(Fate::default());
+        let clerk = Clerk {
+            queue: worker.queue.clone(),
+            claim: Claim {
+                worker: worker.id.clone(),
+                cap: worker.settings.cap,
+                lease_ms: worker.settings.lease_ms,
+            },
+            policy: worker.policy,
+            seed: seed(&worker.id),
+            tidy: {
+                let executor = Arc::clone(&worker.executor);
+                Box::new(move |id| executor.tidy(id))
+            },
+            tell,
+            fate: Arc::clone(&fate),
+        };
+        let thread = thread::spawn(move || clerk.serve(&incoming));
+        StoreThread { requests, thread, fate }
+    }
+
+    pub fn ask(&self, request: Request) {
+        // The thread ends only after this sender does.
+        let _ = self.requests.send(request);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.fate.broken.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything that was asked is done.
+    pub fn end(self) -> Result<(), QueueError> {
+        drop(self.requests);
+        if self.thread.join().is_err() {
+            return Err(StoreError::Panicked.into());
+        }
+        let error =
+            self.fate.error.lock().expect("no thread panics while it holds the error").take();
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// Different workers spread their retries differently.
+fn seed(worker: &WorkerId) -> u64 {
+    worker.0.bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
+struct Clerk {
+    queue: Queue,
+    claim: Claim,
+    policy: RetryPolicy,
+    seed: u64,
+    tidy: Box<dyn Fn(JobId) + Send>,
+    tell: Sender<Event>,
+    fate: Arc<Fate>,
+}
+
+impl Clerk {
+    fn serve(&self, requests: &Receiver<Request>) {
+        for request in requests {
+            match request {
+                Request::Claim => self.claim(),
+                Request::Finish(id, token, report) => self.finish(id, token, report),
+                Request::LetGo(id, token) => {
+                    if let Err(error) = self.queue.renew(id, token, 0) {
+                        self.note(&error, "let a job go");
+                    }
+                }
+                Request::Renew(leases) => {
+                    for (id, token) in leases {
+                        self.renew(id, token);
+                    }
+                }
+                Request::Look(leases) => {
+                    for (id, token) in leases {
+                        self.look(id, token);
+                    }
+                }
+            }
+        }
+    }
+
+    fn claim(&self) {
+        let event = match self.queue.claim(self.claim.clone()) {
+            Ok(Ok(job)) => {
+                tracing::info!(job = %job.id, issue = %job.issue, "claimed");
+                Event::Claimed(Box::new(job))
+            }
+            Ok(Err(why)) => match self.queue.stats() {
+                Ok(stats) => Event::NothingToClaim {
+                    due_in_ms: self.due_in_ms(why),
+                    unfinished: stats.pending + stats.notified,
+                },
+                Err(error) => {
+                    self.note(&error, "count jobs");
+                    Event::StoreTrouble
+                }
+            },
+            Err(error) => {
+                self.note(&error, "claim a job");
+                Event::StoreTrouble
+            }
+        };
+        self.tell(event);
+    }
+
+    fn due_in_ms(&self, why: NothingToClaim) -> Option<u64> {
+        let at = match why {
+            NothingToClaim::NoneDue { next_at } => next_at,
+            NothingToClaim::Paused { until } => until,
+            NothingToClaim::CapReached => None,
+        };
+        at.map(|at| at.ms_since(self.queue.now()))
+    }
+
+    fn finish(&self, id: JobId, token: Token, report: Report) {
+        let (reason, detail) = (report.reason, report.detail.clone());
+        let seed = self.seed ^ token.0;
+        match self.queue.finish(id, token, report, self.policy, seed) {
+            Ok(job) => {
+                let state = job.state.kind();
+                let issue = &job.issue;
+                match &job.state {
+                    State::Pending(pending) => {
+                        let again = pending.run_at;
+                        tracing::warn!(job = %id, %issue, %state, %reason, %again, "{detail}");
+                    }
+                    State::Completed(_) => {
+                        tracing::info!(job = %id, %issue, %state, %reason, "{detail}");
+                    }
+                    State::Notified(_) | State::Error(_) | State::Cancelled(_) => {
+                        tracing::warn!(job = %id, %issue, %state, %reason, "{detail}");
+                    }
+                }
+                if state.is_ended() {
+                    (self.tidy)(id);
+                }
+                self.tell(Event::Settled(id, token));
+            }
+            Err(error) if is_lease_lost(&error) => {
+                tracing::warn!(job = %id, %error, "somebody else has settled this job");
+                self.tell(Event::Settled(id, token));
+            }
+            Err(error) => {
+                self.note(&error, "finish a job");
+                self.tell(Event::NotSettled(id, token));
+            }
+        }
+    }
+
+    fn renew(&self, id: JobId, token: Token) {
+        match self.queue.renew(id, token, self.claim.lease_ms) {
+            Ok(job) => {
+                let cancel = job.lease().is_some_and(|lease| lease.cancel_requested);
+                self.tell(Event::Seen { id, held: true, cancel });
+            }
+            Err(error) if is_lease_lost(&error) => {
+                self.tell(Event::Seen { id, held: false, cancel: false });
+            }
+            // Nothing is known then; the lease goes on until it runs out.
+            Err(error) => self.note(&error, "renew a lease"),
+        }
+    }
+
+    fn look(&self, id: JobId, token: Token) {
+        match self.queue.get(id) {
+            Ok(job) => {
+                let job = job.as_ref();
+                let lease = job.and_then(|job| job.lease()).filter(|lease| lease.token == token);
+                let cancel = lease.is_some_and(|lease| lease.cancel_requested);
+                self.tell(Event::Seen { id, held: lease.is_some(), cancel });
+            }
+            Err(error) => self.note(&error, "read a job"),
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // The loop ends before this thread only with the process.
+        let _ = self.tell.send(event);
+    }
+
+    /// A busy store or a full disk may pass; a damaged store does not.
+    fn note(&self, error: &QueueError, what: &str) {
+        tracing::error!(%error, "cannot {what}");
+        let QueueError::Store(store_error) = error else { return };
+        match **store_error {
+            StoreError::Busy { .. } | StoreError::Io { .. } => {}
+            StoreError::Damaged { .. } | StoreError::TooNew { .. } | StoreError::Panicked => {
+                let mut known =
+                    self.fate.error.lock().expect("no thread panics while it holds the error");
+                known.get_or_insert_with(|| error.clone());
+                self.fate.broken.store(true, Ordering::Release);
+                self.tell(Event::Tick);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What does the work of a job: an agent run, or a closure.
+
+use crossbeam_channel::Receiver;
+
+use crate::job::{Job, JobId, Refused, Report, Run, Session, Token};
+use crate::queue::{Queue, QueueError};
+use crate::store::OpRefused;
+
+/// Does the work of jobs, each on a thread of its own.
+///
+/// A closure `Fn(&Job, &Control) -> Report` is one. Work that lives in this process ends with it:
+/// a worker that dies leaves such jobs to the lapse of their lease, and they run again.
+pub trait Executor: Send + Sync + 'static {
+    /// Works on a claimed job until it is over, or until told to stop.
+    fn execute(&self, job: &Job, control: &Control) -> Ending;
+
+    /// Looks at what the worker of a lapsed lease left of the job.
+    fn inspect(&self, job: &Job) -> Found {
+        let _ = job;
+        Found::NothingRan
+    }
+
+    /// Jobs of which something is left outside of the store.
+    fn leftovers(&self) -> Vec<JobId> {
+        Vec::new()
+    }
+
+    /// Removes what is left of a job that has ended. Harmless when repeated.
+    fn tidy(&self, id: JobId) {
+        let _ = id;
+    }
+}
+
+impl<F: Fn(&Job, &Control) -> Report + Send + Sync + 'static> Executor for F {
+    fn execute(&self, job: &Job, control: &Control) -> Ending {
+        Ending::Over(self(job, control))
+    }
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The attempt is over; this is to be recorded.
+    Over(Report),
+    /// The work goes on without this worker, or is not its any more: nothing is to be recorded.
+    LeftAlone,
+}
+
+/// What a dead worker left of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Something of it is alive. Nobody else may work on the issue.
+    Alive,
+    /// The work never began.
+    NothingRan,
+    /// The work is over.
+    Ended(Report),
+}
+
+/// Why an execution is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The job is called off: end the work.
+    Cancel,
+    /// The worker is told to end: end the work, the job is put back.
+    Shutdown,
+    /// The worker goes, the work may stay: leave it alone if it can live without a worker.
+    Detach,
+    /// The lease is somebody else's: let go of the work and touch nothing.
+    LeaseLost,
+}
+
+/// What an execution needs of the worker.
+pub struct Control {
+    pub(crate) queue: Queue,
+    pub(crate) id: JobId,
+    pub(crate) token: Token,
+    pub(crate) stop: Receiver<Stop>,
+}
+
+impl Control {
+    /// Tells when and why to stop. May speak more than once, the later word being the stronger.
+    pub fn stop(&self) -> &Receiver<Stop> {
+        &self.stop
+    }
+
+    /// The lease's fencing token.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Records the process that will do the work. Only after this has succeeded may it begin.
+    pub fn record_run(&self, run: Run) -> Result<(), QueueError> {
+        self.queue.start(self.id, self.token, run).map(drop)
+    }
+
+    /// The session of an issue.
+    pub fn session(&self, job: &Job) -> Result<Option<Session>, QueueError> {
+        self.queue.session(&job.issue)
+    }
+
+    /// Remembers an issue's session.
+    pub fn save_session(&self, session: Session) -> Result<(), QueueError> {
+        self.queue.save_session(session)
+    }
+
+    /// The time that the queue goes by.
+    pub fn now(&self) -> crate::time::Timestamp {
+        self.queue.now()
+    }
+}
+
+/// Whether an error says that the lease is not the writer's any more.
+pub fn is_lease_lost(error: &QueueError) -> bool {
+    match error {
+        QueueError::Refused(refused) => matches!(
+            refused,
+            OpRefused::Transition(_, Refused::LeaseLost) | OpRefused::NoSuchJob(_)
+        ),
+        QueueError::Store(_) => false,
+    }
+}

@@ -1,0 +1,16 @@
+//! Processes: who they are, how one is started behind a gate, and how a tree of them is ended.
+
+pub mod identity;
+pub mod run;
+pub mod shim;
+pub mod spawn;
+pub mod tree;
+
+use std::ffi::OsStr;
+use std::process::Command;
+
+/// The one place where commands are made.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}

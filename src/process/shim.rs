@@ -1,0 +1,318 @@
+//! The shim: a small process of our own round each agent.
+//!
+//! It outlives the worker, holds the run's lock and limits, is the parent of whatever the agent
+//! leaves behind, and writes down how it ended. It never touches the store.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeValLike;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setsid};
+
+use crate::job::limits;
+use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
+use crate::process::{command, tree};
+use crate::time::monotonic;
+
+/// What the shim says on its standard output once it holds the lock.
+pub const READY: &[u8] = b"ready\n";
+/// What the worker says on the shim's standard input to let the agent start.
+pub const GO: u8 = b'G';
+
+/// Runs the shim of a run's folder to its end. An error is one of the shim, not of the agent.
+pub fn run(folder: &Path) -> io::Result<()> {
+    let run = RunDir::at(folder);
+    // Fails where the shim leads a group already, and then it leads what it needs to.
+    let _ = setsid();
+    prctl::set_child_subreaper(true)?;
+    prctl::set_name(c"kugetsu-shim")?;
+    let spec = run.spec()?.ok_or_else(|| io::Error::other("the run has no spec.json"))?;
+    let lock = run.try_lock()?.ok_or_else(|| io::Error::other("the run's lock is held"))?;
+    let signals = Signals::block()?;
+    io::stdout().write_all(READY)?;
+    io::stdout().flush()?;
+    if !wait_at_gate(&signals)? {
+        return Ok(());
+    }
+    run.mark_started()?;
+    let record = supervise(&spec, &signals, &lock)?;
+    run.write_exit_record(&record)
+}
+
+/// Whether the worker said go. Its end of the pipe closes with it, however it ends.
+fn wait_at_gate(signals: &Signals) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut ready = [
+        PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.0.as_fd(), PollFlags::POLLIN),
+    ];
+    let timeout = PollTimeout::try_from(Duration::from_millis(limits::GATE_WAIT_MS_MAX))
+        .map_err(io::Error::other)?;
+    if retry_interrupted(|| poll(&mut ready, timeout))? == 0 || ready[1].any().unwrap_or(true) {
+        return Ok(false);
+    }
+    let mut word = [0];
+    Ok(stdin.lock().read(&mut word)? == 1 && word[0] == GO)
+}
+
+/// The agent's life.
+struct Agent<'s> {
+    spec: &'s RunSpec,
+    signals: &'s Signals,
+    pid: Pid,
+    began: Instant,
+    log_bytes_before: u64,
+    /// How the agent itself ended, once it has.
+    ended: Option<WaitStatus>,
+    /// Why it is being ended, and when it is killed.
+    ending: Option<(Cause, Instant)>,
+}
+
+fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitRecord> {
+    let log_bytes_before = fs::metadata(&spec.log).map_or(0, |metadata| metadata.len());
+    let began = monotonic();
+    let pid = match start(spec, lock) {
+        Ok(pid) => pid,
+        Err(error) => return Ok(not_started(spec, &error)),
+    };
+    let mut agent =
+        Agent { spec, signals, pid, began, log_bytes_before, ended: None, ending: None };
+    while agent.ended.is_none() {
+        agent.step()?;
+    }
+    let wall_ms = agent.elapsed_ms();
+    let left_behind = sweep(signals)?;
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let cpu_ms = usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds();
+    let (exit_code, signal) = match agent.ended {
+        Some(WaitStatus::Exited(_, code)) => (Some(code), None),
+        Some(WaitStatus::Signaled(_, signal, _)) => (None, Some(signal as i32)),
+        _ => (None, None),
+    };
+    Ok(ExitRecord {
+        cause: agent.ending.map_or(Cause::Exited, |(cause, _)| cause),
+        exit_code,
+        signal,
+        detail: String::new(),
+        wall_ms,
+        cpu_ms: u64::try_from(cpu_ms).unwrap_or(0),
+        peak_memory_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
+        log_bytes: agent.log_bytes(),
+        left_behind,
+    })
+}
+
+fn not_started(spec: &RunSpec, error: &io::Error) -> ExitRecord {
+    let program = spec.arguments.first().map_or("", String::as_str);
+    ExitRecord {
+        cause: Cause::NotStarted,
+        exit_code: None,
+        signal: None,
+        detail: format!("cannot start {program}: {error}"),
+        wall_ms: 0,
+        cpu_ms: 0,
+        peak_memory_kib: 0,
+        log_bytes: 0,
+        left_behind: 0,
+    }
+}
+
+fn start(spec: &RunSpec, lock: &File) -> io::Result<Pid> {
+    let (program, arguments) =
+        spec.arguments.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
+    let log = File::options().append(true).open(&spec.log)?;
+    let mut agent = command(program);
+    agent
+        .args(arguments)
+        .current_dir(&spec.folder)
+        .stdin(File::open(&spec.stdin)?)
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| is_removed(name, &spec.environment_removed)) {
+            agent.env_remove(name);
+        }
+    }
+    agent.envs(spec.environment.iter().map(|(name, value)| (name, value)));
+    agent.env("PWD", &spec.folder);
+    // From here on the lock is held by whatever comes of the agent, and so until all of it ends.
+    fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    let child = agent.spawn();
+    fcntl(lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let pid = i32::try_from(child?.id()).map_err(io::Error::other)?;
+    Ok(Pid::from_raw(pid))
+}
+
+fn is_removed(name: &str, removed: &[String]) -> bool {
+    removed.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    })
+}
+
+impl Agent<'_> {
+    /// Waits for the next thing to happen, and answers it.
+    fn step(&mut self) -> io::Result<()> {
+        match self.signals.next(self.patience())? {
+            Some(Signal::SIGCHLD) => self.reap()?,
+            Some(_) if self.ending.is_some() => self.kill()?,
+            Some(_) => self.end(Cause::Terminated)?,
+            None => {}
+        }
+        match self.ending {
+            Some((_, kill_at)) if monotonic() >= kill_at => self.kill()?,
+            Some(_) => {}
+            None if self.elapsed_ms() >= self.spec.timeout_ms => self.end(Cause::Timeout)?,
+            None if self.log_bytes() > self.spec.log_bytes_max => self.end(Cause::LogLimit)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// How long nothing can become due.
+    fn patience(&self) -> Duration {
+        let tick = Duration::from_millis(limits::SHIM_TICK_MS);
+        let due_in = match self.ending {
+            Some((_, kill_at)) => kill_at.saturating_duration_since(monotonic()),
+            None => Duration::from_millis(self.spec.timeout_ms.saturating_sub(self.elapsed_ms())),
+        };
+        // A millisecond more, so that what is due has come when it is looked at.
+        tick.min(due_in + Duration::from_millis(1))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn log_bytes(&self) -> u64 {
+        let length = fs::metadata(&self.spec.log).map_or(0, |metadata| metadata.len());
+        length.saturating_sub(self.log_bytes_before)
+    }
+
+    fn end(&mut self, cause: Cause) -> io::Result<()> {
+        let grace = Duration::from_millis(self.spec.kill_grace_ms);
+        self.ending = Some((cause, monotonic() + grace));
+        tree::signal_group(self.pid, Signal::SIGTERM)?;
+        Ok(())
+    }
+
+    fn kill(&mut self) -> io::Result<()> {
+        tree::signal_group(self.pid, Signal::SIGKILL)?;
+        Ok(())
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        while let Some(status) = reap_one()? {
+            if status.pid() == Some(self.pid) {
+                self.ended = Some(status);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kills whatever the agent left behind, until none is left. Says how many there were.
+fn sweep(signals: &Signals) -> io::Result<u32> {
+    let mut killed = 0;
+    for round in 0..limits::KILL_ROUNDS_MAX {
+        while reap_one()?.is_some() {}
+        if !has_children()? {
+            return Ok(killed);
+        }
+        let sent = tree::signal_descendants(Signal::SIGKILL)?;
+        if round == 0 {
+            killed = sent;
+        }
+        // The death of a child ends this wait early.
+        signals.next(Duration::from_millis(limits::KILL_PAUSE_MS))?;
+    }
+    Err(io::Error::other("processes of the agent do not die"))
+}
+
+/// One child that has ended.
+fn reap_one() -> io::Result<Option<WaitStatus>> {
+    match retry_interrupted(|| waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG))) {
+        Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => Ok(None),
+        Ok(status) => Ok(Some(status)),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn has_children() -> io::Result<bool> {
+    use nix::sys::wait::{Id, waitid};
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match retry_interrupted(|| waitid(Id::All, flags)) {
+        Ok(_) => Ok(true),
+        Err(Errno::ECHILD) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The signals that a shim answers, read one by one instead of interrupting it.
+struct Signals(SignalFd);
+
+impl Signals {
+    fn block() -> io::Result<Signals> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Signals(SignalFd::with_flags(&set, flags)?))
+    }
+
+    /// The next signal, if one comes in time.
+    fn next(&self, patience: Duration) -> io::Result<Option<Signal>> {
+        if let Some(signal) = self.read()? {
+            return Ok(Some(signal));
+        }
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut ready, timeout) {
+            Ok(_) | Err(Errno::EINTR) => self.read(),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn read(&self) -> io::Result<Option<Signal>> {
+        let Some(info) = self.0.read_signal()? else { return Ok(None) };
+        let number = i32::try_from(info.ssi_signo).map_err(io::Error::other)?;
+        Ok(Some(Signal::try_from(number)?))
+    }
+}
+
+fn retry_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// How a shim is started: no terminal, both ends of its talk with the worker as pipes.
+pub(super) fn command_for(program: &Path, run: &RunDir, errors: File) -> std::process::Command {
+    let mut shim = command(program);
+    shim.arg0("kugetsu")
+        .arg("shim")
+        .arg(run.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(errors);
+    shim
+}

@@ -1,0 +1,71 @@
+//! Ending trees of processes.
+//!
+//! A process group does not hold an agent's children: tools of agents start sessions of their
+//! own. A subreaper sees all of them as its descendants, and what a dead one left behind is found
+//! by a marker in its environment.
+
+use std::fs;
+use std::io;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::process::identity::{self, Stat};
+
+/// Sends a signal to every process below this one, and says to how many.
+pub fn signal_descendants(signal: Signal) -> io::Result<u32> {
+    let own = Pid::this().as_raw();
+    let all: Vec<Stat> = all_pids()?.into_iter().filter_map(identity::stat).collect();
+    let mut found = vec![own];
+    let mut sent = 0;
+    // Each round looks one generation further down; a tree is not deeper than its size.
+    let mut next = 0;
+    while next < found.len() {
+        let parent = found[next];
+        next += 1;
+        for stat in all.iter().filter(|stat| stat.parent == parent && !stat.is_zombie) {
+            if stat.identity.pid != own && !found.contains(&stat.identity.pid) {
+                found.push(stat.identity.pid);
+                sent += u32::from(stat.identity.signal(signal)?);
+            }
+        }
+    }
+    Ok(sent)
+}
+
+/// Sends a signal to a process group. Says whether there was one.
+pub fn signal_group(group: Pid, signal: Signal) -> io::Result<bool> {
+    match kill(Pid::from_raw(-group.as_raw()), signal) {
+        Ok(()) => Ok(true),
+        Err(Errno::ESRCH | Errno::EPERM) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Sends a signal to every process with this entry (`NAME=value`) in its environment, and says to
+/// how many. The caller itself is spared.
+pub fn signal_marked(marker: &str, signal: Signal) -> io::Result<u32> {
+    let own = Pid::this().as_raw();
+    let mut sent = 0;
+    for pid in all_pids()?.into_iter().filter(|pid| *pid != own) {
+        // The identity is read before the environment: if the pid is used again in between, the
+        // start time differs and nothing is sent.
+        let Some(stat) = identity::stat(pid) else { continue };
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes()) {
+            sent += u32::from(stat.identity.signal(signal)?);
+        }
+    }
+    Ok(sent)
+}
+
+fn all_pids() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}

@@ -1,0 +1,381 @@
+//! The queue: one method, one durable transaction.
+//!
+//! Threads that write at the same time share a commit: while one thread is on its way to the disk,
+//! the others line up behind it, and the next one takes all of them along.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use crate::job::{
+    Event, Finding, IssueRef, Job, JobId, NewJob, Report, RetryPolicy, Run, Session, Token, limits,
+};
+use crate::store::{
+    Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Stats, Store, StoreError,
+    Watch,
+};
+use crate::time::Timestamp;
+
+/// Why a queue did not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The request makes no sense in the state things are in.
+    #[error("{0}")]
+    Refused(OpRefused),
+    /// The store could not do it. Shared, because threads share commits.
+    #[error("{0}")]
+    Store(Arc<StoreError>),
+}
+
+impl From<StoreError> for QueueError {
+    fn from(error: StoreError) -> QueueError {
+        QueueError::Store(Arc::new(error))
+    }
+}
+
+/// A durable queue of jobs. Cheap to clone; every clone is the same queue.
+#[derive(Clone)]
+pub struct Queue {
+    store: Arc<dyn Store>,
+    group: Arc<Group>,
+}
+
+impl Queue {
+    /// A queue on a store.
+    pub fn new(store: impl Store + 'static) -> Queue {
+        Queue { store: Arc::new(store), group: Arc::default() }
+    }
+
+    /// Adds a job, which is on disk when this returns. The flag says whether it is new: a known
+    /// request id, or an issue that is not idle, is answered with the job that is there.
+    pub fn enqueue(&self, new: NewJob) -> Result<(Job, bool), QueueError> {
+        match self.one(Op::Enqueue(new))? {
+            Reply::Enqueued { job, new } => Ok((*job, new)),
+            other => unreachable!("an enqueue is not answered by {other:?}"),
+        }
+    }
+
+    /// Takes the best job that is due.
+    pub fn claim(&self, claim: Claim) -> Result<Result<Job, NothingToClaim>, QueueError> {
+        match self.one(Op::Claim(claim))? {
+            Reply::Claimed(job) => Ok(Ok(*job)),
+            Reply::NothingToClaim(why) => Ok(Err(why)),
+            other => unreachable!("a claim is not answered by {other:?}"),
+        }
+    }
+
+    /// Adds a job and claims it, or refuses and adds nothing.
+    pub fn launch(&self, new: NewJob, claim: Claim) -> Result<Job, QueueError> {
+        match self.one(Op::Launch(new, claim))? {
+            Reply::Claimed(job) => Ok(*job),
+            Reply::Enqueued { job, .. } => Err(QueueError::Refused(OpRefused::IssueBusy(job.id))),
+            other => unreachable!("a launch is not answered by {other:?}"),
+        }
+    }
+
+    /// Records the process that holds the job's agent.
+    pub fn start(&self, id: JobId, token: Token, run: Run) -> Result<Job, QueueError> {
+        self.happen(id, Event::Start { token, run })
+    }
+
+    /// Holds the lease for `lease_ms` from now; 0 lets it lapse at once.
+    pub fn renew(&self, id: JobId, token: Token, lease_ms: u64) -> Result<Job, QueueError> {
+        self.happen(id, Event::Renew { token, lease_ms })
+    }
+
+    /// Ends the attempt.
+    pub fn finish(
+        &self,
+        id: JobId,
+        token: Token,
+        report: Report,
+        policy: RetryPolicy,
+        seed: u64,
+    ) -> Result<Job, QueueError> {
+        self.happen(id, Event::Finish { token, report, policy, seed })
+    }
+
+    /// Settles a job whose lease ran out.
+    pub fn lapse(
+        &self,
+        id: JobId,
+        token: Token,
+        finding: Finding,
+        policy: RetryPolicy,
+        seed: u64,
+    ) -> Result<Job, QueueError> {
+        self.happen(id, Event::Lapse { token, finding, policy, seed })
+    }
+
+    /// Calls a job off: at once if it is pending; if it runs, its worker ends it.
+    pub fn cancel(&self, id: JobId) -> Result<Job, QueueError> {
+        self.happen(id, Event::Cancel)
+    }
+
+    /// Makes an ended job pending again.
+    pub fn retry(&self, id: JobId) -> Result<Job, QueueError> {
+        self.happen(id, Event::Retry)
+    }
+
+    /// Lets nothing be claimed until the time, or until [`Queue::resume`].
+    pub fn pause(&self, until: Option<Timestamp>) -> Result<(), QueueError> {
+        self.one(Op::Pause { until }).map(drop)
+    }
+
+    /// Lets jobs be claimed again.
+    pub fn resume(&self) -> Result<(), QueueError> {
+        self.one(Op::Resume).map(drop)
+    }
+
+    /// Remembers an issue's session.
+    pub fn save_session(&self, session: Session) -> Result<(), QueueError> {
+        self.one(Op::SaveSession(session)).map(drop)
+    }
+
+    /// Several operations in one transaction, answered one by one. At most
+    /// [`limits::OPS_PER_COMMIT_MAX`].
+    pub fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, QueueError> {
+        self.group.commit(&*self.store, operations)
+    }
+
+    /// One job.
+    pub fn get(&self, id: JobId) -> Result<Option<Job>, QueueError> {
+        Ok(self.store.get(id)?)
+    }
+
+    /// A page of jobs.
+    pub fn list(&self, query: &ListQuery) -> Result<Page, QueueError> {
+        Ok(self.store.list(query)?)
+    }
+
+    /// How many jobs are where.
+    pub fn stats(&self) -> Result<Stats, QueueError> {
+        Ok(self.store.stats()?)
+    }
+
+    /// Jobs whose lease has run out, at most [`limits::LAPSED_PER_ROUND_MAX`].
+    pub fn lapsed(&self) -> Result<Vec<Job>, QueueError> {
+        Ok(self.store.lapsed(limits::LAPSED_PER_ROUND_MAX)?)
+    }
+
+    /// The session of an issue.
+    pub fn session(&self, issue: &IssueRef) -> Result<Option<Session>, QueueError> {
+        Ok(self.store.session(issue)?)
+    }
+
+    /// What differs between the jobs and the store's indexes; empty is good.
+    pub fn verify(&self) -> Result<Vec<String>, QueueError> {
+        Ok(self.store.verify()?)
+    }
+
+    /// The time that the queue goes by.
+    pub fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+
+    /// Hints that something may have changed.
+    pub fn watch(&self) -> Result<Watch, QueueError> {
+        Ok(self.store.watch()?)
+    }
+
+    fn happen(&self, id: JobId, event: Event) -> Result<Job, QueueError> {
+        match self.one(Op::Apply(id, event))? {
+            Reply::Changed(job) | Reply::AlreadySo(job) => Ok(*job),
+            other => unreachable!("an event is not answered by {other:?}"),
+        }
+    }
+
+    fn one(&self, op: Op) -> Result<Reply, QueueError> {
+        let mut answers = self.commit(vec![op])?;
+        assert_eq!(answers.len(), 1, "one operation has one answer");
+        answers.remove(0).map_err(QueueError::Refused)
+    }
+}
+
+/// Group commit: the first thread in line leads, and takes along whoever waits behind it.
+#[derive(Default)]
+struct Group {
+    line: Mutex<Line>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct Line {
+    /// Number of the next one to line up.
+    next: u64,
+    /// Whether a thread is on its way to the disk.
+    led: bool,
+    waiting: Vec<(u64, Vec<Op>)>,
+    done: Vec<(u64, Result<Vec<Answer>, QueueError>)>,
+}
+
+impl Group {
+    fn commit(&self, store: &dyn Store, operations: Vec<Op>) -> Result<Vec<Answer>, QueueError> {
+        let mut line = self.line();
+        let number = line.next;
+        line.next += 1;
+        line.waiting.push((number, operations));
+        loop {
+            if let Some(at) = line.done.iter().position(|(done, _)| *done == number) {
+                return line.done.swap_remove(at).1;
+            }
+            if line.led {
+                line = self.moved.wait(line).expect("no thread panics while it holds the line");
+                continue;
+            }
+            line.led = true;
+            let batch = take_batch(&mut line.waiting);
+            drop(line);
+            let mut leader = Leader {
+                group: self,
+                numbers: batch.iter().map(|(number, _)| *number).collect(),
+                done: Vec::new(),
+            };
+            leader.done = commit_batch(store, batch);
+            drop(leader);
+            line = self.line();
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().expect("no thread panics while it holds the line")
+    }
+}
+
+/// Hands out the answers and gives the lead back, also when the store panics.
+struct Leader<'g> {
+    group: &'g Group,
+    numbers: Vec<u64>,
+    done: Done,
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        let mut line = self.group.line();
+        line.led = false;
+        if std::thread::panicking() {
+            let error = QueueError::from(StoreError::Panicked);
+            line.done.extend(self.numbers.iter().map(|number| (*number, Err(error.clone()))));
+        } else {
+            line.done.append(&mut self.done);
+        }
+        self.group.moved.notify_all();
+    }
+}
+
+/// As many as fit in a commit, in their order, and one in any case.
+fn take_batch(waiting: &mut Vec<(u64, Vec<Op>)>) -> Vec<(u64, Vec<Op>)> {
+    let mut room = limits::OPS_PER_COMMIT_MAX;
+    let fits = waiting
+        .iter()
+        .take_while(|(_, operations)| {
+            let fits = operations.len() <= room;
+            room = room.saturating_sub(operations.len());
+            fits
+        })
+        .count();
+    waiting.drain(..fits.max(1)).collect()
+}
+
+type Done = Vec<(u64, Result<Vec<Answer>, QueueError>)>;
+
+fn commit_batch(store: &dyn Store, batch: Vec<(u64, Vec<Op>)>) -> Done {
+    let lengths: Vec<(u64, usize)> =
+        batch.iter().map(|(number, operations)| (*number, operations.len())).collect();
+    let operations = batch.into_iter().flat_map(|(_, operations)| operations).collect();
+    match store.commit(operations) {
+        Ok(answers) => {
+            let mut answers = answers.into_iter();
+            lengths
+                .into_iter()
+                .map(|(number, length)| (number, Ok(answers.by_ref().take(length).collect())))
+                .collect()
+        }
+        Err(error) => {
+            let error = QueueError::from(error);
+            lengths.into_iter().map(|(number, _)| (number, Err(error.clone()))).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::store::MemoryStore;
+
+    /// Counts commits, and holds the first until the rest have lined up behind it.
+    struct Slow {
+        inner: MemoryStore,
+        commits: AtomicU64,
+        group: Mutex<Option<Arc<Group>>>,
+        behind: usize,
+    }
+
+    impl Store for Arc<Slow> {
+        fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, StoreError> {
+            if self.commits.fetch_add(1, Ordering::SeqCst) == 0 {
+                let group = self.group.lock().expect("a lock").clone().expect("it is set");
+                while group.line().waiting.len() < self.behind {
+                    thread::yield_now();
+                }
+            }
+            self.inner.commit(operations)
+        }
+        fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+            self.inner.get(id)
+        }
+        fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+            self.inner.list(query)
+        }
+        fn stats(&self) -> Result<Stats, StoreError> {
+            self.inner.stats()
+        }
+        fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+            self.inner.lapsed(limit)
+        }
+        fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {
+            self.inner.session(issue)
+        }
+        fn sessions(&self) -> Result<Vec<Session>, StoreError> {
+            self.inner.sessions()
+        }
+        fn verify(&self) -> Result<Vec<String>, StoreError> {
+            self.inner.verify()
+        }
+        fn now(&self) -> Timestamp {
+            self.inner.now()
+        }
+        fn watch(&self) -> Result<Watch, StoreError> {
+            self.inner.watch()
+        }
+    }
+
+    #[test]
+    fn threads_share_a_commit_and_each_gets_its_own_answer() {
+        const THREADS: usize = 8;
+        let slow = Arc::new(Slow {
+            inner: MemoryStore::default(),
+            commits: AtomicU64::new(0),
+            group: Mutex::new(None),
+            behind: THREADS - 1,
+        });
+        let queue = Queue::new(slow.clone());
+        *slow.group.lock().expect("a lock") = Some(queue.group.clone());
+        thread::scope(|scope| {
+            for number in 1..=THREADS {
+                let queue = queue.clone();
+                scope.spawn(move || {
+                    let issue: IssueRef =
+                        format!("h/o/r#{number}").parse().expect("a good reference");
+                    let (job, new) =
+                        queue.enqueue(NewJob::new(issue.clone(), "fix")).expect("an enqueue");
+                    assert!(new && job.issue == issue);
+                });
+            }
+        });
+        assert_eq!(queue.stats().expect("a read").pending, THREADS as u64);
+        assert_eq!(slow.commits.load(Ordering::SeqCst), 2, "the rest went together");
+    }
+}

@@ -1,0 +1,428 @@
+//! The mind of a worker: what happened, and what to do about it. Pure: no I/O, no clock, no threads.
+//!
+//! The shell round it is [`crate::daemon`]. Every event gets its answer in [`Mind::handle`].
+
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::executor::{Ending, Stop};
+use crate::job::{Job, JobId, Reason, Report, Token};
+use crate::time::Monotonic;
+use crate::worker::slot::{Phase, Slot};
+
+/// How a worker behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Most jobs at once; 0 claims nothing and only ends what it was given.
+    pub cap: u32,
+    /// How long a lease holds; it is renewed at a third of it.
+    pub lease_ms: u64,
+    /// How often to look at the store without a hint.
+    pub poll_ms: u64,
+    /// Least time between two starts.
+    pub spawn_delay_ms: u64,
+    /// Ends when no job is pending or running any more.
+    pub once: bool,
+    /// What a supervisor's first word to end means.
+    pub on_terminate: OnTerminate,
+}
+
+/// What to do with running jobs when a supervisor ends the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTerminate {
+    /// Leave them to their shims and end at once.
+    Detach,
+    /// Wait for them.
+    Drain,
+    /// End them and put the jobs back.
+    Stop,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed, perhaps.
+    Tick,
+    /// The store may have changed.
+    Woken,
+    /// The answer to [`Action::Claim`]: a job.
+    Claimed(Box<Job>),
+    /// The answer to [`Action::Claim`]: none.
+    NothingToClaim {
+        /// When the next job is due, if one is delayed.
+        due_in_ms: Option<u64>,
+        /// Jobs that are pending or notified in the whole store.
+        unfinished: u64,
+    },
+    /// An execution is over.
+    Returned {
+        /// The job.
+        id: JobId,
+        /// The lease it ran under.
+        token: Token,
+        /// How it ended.
+        ending: Ending,
+    },
+    /// The end of a job is in the store, or its lease was lost.
+    Settled(JobId, Token),
+    /// The end of a job could not be written now.
+    NotSettled(JobId, Token),
+    /// The answer to [`Action::Renew`] or [`Action::Look`] for one job.
+    Seen {
+        /// The job.
+        id: JobId,
+        /// Whether the lease is still ours.
+        held: bool,
+        /// Whether the job is to be called off.
+        cancel: bool,
+    },
+    /// The answer to [`Action::Recover`].
+    Recovered,
+    /// The store did not answer a claim.
+    StoreTrouble,
+    /// A supervisor wants the worker to end.
+    Terminate,
+    /// A person wants the worker to end.
+    Interrupt,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the store for a job; answered by `Claimed`, `NothingToClaim` or `StoreTrouble`.
+    Claim,
+    /// Execute a job; answered by `Returned`.
+    Execute(Box<Job>),
+    /// Pass a word on to an execution.
+    Tell(JobId, Stop),
+    /// Write a job's end; answered by `Settled` or `NotSettled`.
+    Finish(JobId, Token, Report),
+    /// Let a job's lease lapse at once, so that the next worker looks at it.
+    LetGo(JobId, Token),
+    /// Renew these leases; answered by `Seen` for each, or not at all.
+    Renew(Vec<(JobId, Token)>),
+    /// Look whether these jobs are still ours and wanted; answered likewise.
+    Look(Vec<(JobId, Token)>),
+    /// Settle what dead workers left, except these; answered by `Recovered`.
+    Recover(Vec<JobId>),
+    /// Say something to the person who watches.
+    Say(Notice),
+    /// End.
+    Exit(Exit),
+}
+
+/// What a person who watches should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// Waits for so many agents; a second signal ends them.
+    Draining(usize),
+    /// Ends so many agents and puts their jobs back.
+    Stopping(usize),
+    /// Leaves so many agents to the next worker.
+    Detaching(usize),
+}
+
+/// Why the worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing was left.
+    Idle,
+    /// A supervisor asked.
+    Terminated,
+    /// A person asked.
+    Interrupted,
+}
+
+/// What the worker is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Working,
+    /// Claims nothing more; ends when its slots are empty.
+    Ending(Exit),
+    /// The same, and everything was told to stop.
+    Stopping(Exit),
+}
+
+/// The state of a worker.
+#[derive(Debug)]
+pub struct Mind {
+    settings: Settings,
+    mode: Mode,
+    slots: BTreeMap<JobId, Slot>,
+    /// Whether there may be something to claim.
+    hopeful: bool,
+    claiming: bool,
+    recovering: bool,
+    recovered_once: bool,
+    look: bool,
+    /// Jobs that were pending or notified when last heard of.
+    unfinished: Option<u64>,
+    next_start_at: Monotonic,
+    next_poll_at: Monotonic,
+    next_renewal_at: Monotonic,
+    due_at: Option<Monotonic>,
+}
+
+impl Mind {
+    /// A worker that has just begun.
+    pub fn new(settings: Settings, now: Monotonic) -> Mind {
+        Mind {
+            mode: Mode::Working,
+            slots: BTreeMap::new(),
+            hopeful: true,
+            claiming: false,
+            recovering: false,
+            recovered_once: false,
+            look: false,
+            unfinished: None,
+            next_start_at: now,
+            next_poll_at: now,
+            next_renewal_at: now.plus_ms(settings.lease_ms / 3),
+            due_at: None,
+            settings,
+        }
+    }
+
+    /// A worker for one job that was claimed for it.
+    pub fn for_one(settings: Settings, job: Box<Job>, now: Monotonic) -> (Mind, Vec<Action>) {
+        let mut mind = Mind::new(Settings { cap: 0, ..settings }, now);
+        mind.mode = Mode::Ending(Exit::Idle);
+        mind.recovered_once = true;
+        let actions = mind.begin(job, now);
+        (mind, actions)
+    }
+
+    /// How many jobs it holds.
+    pub fn running(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// When it wants to hear of the time again, at the latest.
+    pub fn next_deadline(&self) -> Monotonic {
+        let retry = self.slots.values().filter_map(|slot| match slot.phase {
+            Phase::Finishing { retry_at, .. } => retry_at,
+            Phase::Executing => None,
+        });
+        let start = (self.may_claim() && self.hopeful).then_some(self.next_start_at);
+        let renewal = (!self.slots.is_empty()).then_some(self.next_renewal_at);
+        [Some(self.next_poll_at), start, renewal, self.due_at]
+            .into_iter()
+            .flatten()
+            .chain(retry)
+            .min()
+            .unwrap_or(self.next_poll_at)
+    }
+
+    /// What to do about what happened.
+    pub fn handle(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
+        let mut actions = self.answer(event, now);
+        self.follow_the_clock(now, &mut actions);
+        self.go_on(now, &mut actions);
+        actions
+    }
+
+    fn answer(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
+        match event {
+            Event::Tick => Vec::new(),
+            Event::Woken => {
+                self.hopeful = true;
+                self.look = true;
+                Vec::new()
+            }
+            Event::Claimed(job) => {
+                self.claiming = false;
+                self.hopeful = true;
+                self.begin(job, now)
+            }
+            Event::NothingToClaim { due_in_ms, unfinished } => {
+                self.claiming = false;
+                self.unfinished = Some(unfinished);
+                self.due_at = due_in_ms.map(|ms| now.plus_ms(ms));
+                Vec::new()
+            }
+            Event::StoreTrouble => {
+                self.claiming = false;
+                Vec::new()
+            }
+            Event::Returned { id, token, ending } => self.returned(id, token, ending),
+            Event::Settled(id, token) => {
+                if self.slots.get(&id).is_some_and(|slot| slot.token == token) {
+                    self.slots.remove(&id);
+                }
+                self.hopeful = true;
+                Vec::new()
+            }
+            Event::NotSettled(id, token) => {
+                if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.token == token)
+                    && let Phase::Finishing { retry_at, .. } = &mut slot.phase
+                {
+                    *retry_at = Some(now.plus_ms(self.settings.poll_ms));
+                }
+                Vec::new()
+            }
+            Event::Seen { id, held, cancel } => match (held, cancel) {
+                (false, _) => self.tell_one(id, Stop::LeaseLost),
+                (true, true) => self.tell_one(id, Stop::Cancel),
+                (true, false) => Vec::new(),
+            },
+            Event::Recovered => {
+                self.recovering = false;
+                self.recovered_once = true;
+                self.hopeful = true;
+                Vec::new()
+            }
+            Event::Terminate => self.end(Exit::Terminated, self.settings.on_terminate),
+            Event::Interrupt => self.end(Exit::Interrupted, OnTerminate::Drain),
+        }
+    }
+
+    /// Takes a claimed job on. One that comes after the end of claiming, or while what this worker
+    /// did under an older lease of it has not let go yet, is put back.
+    fn begin(&mut self, job: Box<Job>, now: Monotonic) -> Vec<Action> {
+        let Some(token) = job.lease().map(|lease| lease.token) else { return Vec::new() };
+        let id = job.id;
+        self.next_start_at = now.plus_ms(self.settings.spawn_delay_ms);
+        if self.slots.contains_key(&id) {
+            let mut actions = self.tell_one(id, Stop::LeaseLost);
+            let report = Report::new(Reason::Shutdown, "its last attempt is being let go");
+            actions.push(Action::Finish(id, token, report));
+            return actions;
+        }
+        self.slots.insert(id, Slot::new(token));
+        let mut actions = vec![Action::Execute(job)];
+        match self.mode {
+            Mode::Ending(Exit::Idle) | Mode::Working => {}
+            Mode::Ending(_) | Mode::Stopping(_) => {
+                actions.extend(self.tell_one(id, Stop::Shutdown))
+            }
+        }
+        actions
+    }
+
+    fn returned(&mut self, id: JobId, token: Token, ending: Ending) -> Vec<Action> {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.token == token) else {
+            return Vec::new();
+        };
+        match ending {
+            Ending::Over(report) if slot.told != Some(Stop::LeaseLost) => {
+                slot.phase = Phase::Finishing { report: report.clone(), retry_at: None };
+                vec![Action::Finish(id, token, report)]
+            }
+            Ending::Over(_) => {
+                self.slots.remove(&id);
+                Vec::new()
+            }
+            Ending::LeftAlone => {
+                let lost = slot.told == Some(Stop::LeaseLost);
+                self.slots.remove(&id);
+                if lost { Vec::new() } else { vec![Action::LetGo(id, token)] }
+            }
+        }
+    }
+
+    fn tell_one(&mut self, id: JobId, stop: Stop) -> Vec<Action> {
+        let is_news = self.slots.get_mut(&id).is_some_and(|slot| slot.tell(stop));
+        if is_news { vec![Action::Tell(id, stop)] } else { Vec::new() }
+    }
+
+    fn tell_all(&mut self, stop: Stop) -> Vec<Action> {
+        let ids: Vec<JobId> = self.slots.keys().copied().collect();
+        ids.into_iter().flat_map(|id| self.tell_one(id, stop)).collect()
+    }
+
+    /// The first word chooses how to end; a second one means at once.
+    fn end(&mut self, exit: Exit, how: OnTerminate) -> Vec<Action> {
+        let running = self.slots.len();
+        let how = match self.mode {
+            Mode::Working | Mode::Ending(Exit::Idle) => how,
+            Mode::Ending(_) => OnTerminate::Stop,
+            Mode::Stopping(_) => return Vec::new(),
+        };
+        let (mode, notice, mut actions) = match how {
+            OnTerminate::Drain => (Mode::Ending(exit), Notice::Draining(running), Vec::new()),
+            OnTerminate::Detach => {
+                (Mode::Ending(exit), Notice::Detaching(running), self.tell_all(Stop::Detach))
+            }
+            OnTerminate::Stop => {
+                (Mode::Stopping(exit), Notice::Stopping(running), self.tell_all(Stop::Shutdown))
+            }
+        };
+        self.mode = mode;
+        if running > 0 {
+            actions.insert(0, Action::Say(notice));
+        }
+        actions
+    }
+
+    /// What is due by the clock.
+    fn follow_the_clock(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if now >= self.next_poll_at {
+            self.next_poll_at = now.plus_ms(self.settings.poll_ms);
+            self.hopeful = true;
+            self.look = true;
+            if self.mode == Mode::Working && !self.recovering {
+                self.recovering = true;
+                actions.push(Action::Recover(self.slots.keys().copied().collect()));
+            }
+        }
+        if self.due_at.is_some_and(|due_at| now >= due_at) {
+            self.due_at = None;
+            self.hopeful = true;
+        }
+        if now >= self.next_renewal_at {
+            self.next_renewal_at = now.plus_ms(self.settings.lease_ms / 3);
+            let leases = self.leases();
+            if !leases.is_empty() {
+                actions.push(Action::Renew(leases));
+            }
+        }
+        for (id, slot) in &mut self.slots {
+            if let Phase::Finishing { report, retry_at } = &mut slot.phase
+                && retry_at.is_some_and(|at| now >= at)
+            {
+                *retry_at = None;
+                actions.push(Action::Finish(*id, slot.token, report.clone()));
+            }
+        }
+    }
+
+    /// What follows from where things stand.
+    fn go_on(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if std::mem::take(&mut self.look) && !self.slots.is_empty() {
+            actions.push(Action::Look(self.leases()));
+        }
+        if self.may_claim() && self.hopeful && now >= self.next_start_at {
+            self.hopeful = false;
+            self.claiming = true;
+            actions.push(Action::Claim);
+        }
+        if !self.slots.is_empty() || self.claiming {
+            return;
+        }
+        match self.mode {
+            Mode::Ending(exit) | Mode::Stopping(exit) => actions.push(Action::Exit(exit)),
+            Mode::Working => {
+                let nothing_left = self.unfinished == Some(0) && !self.hopeful;
+                if self.settings.once && self.recovered_once && nothing_left {
+                    actions.push(Action::Exit(Exit::Idle));
+                }
+            }
+        }
+    }
+
+    fn may_claim(&self) -> bool {
+        let cap = usize::try_from(self.settings.cap).unwrap_or(usize::MAX);
+        // What a dead worker left is looked at before anything new is begun.
+        self.mode == Mode::Working
+            && self.recovered_once
+            && !self.claiming
+            && self.slots.len() < cap
+    }
+
+    fn leases(&self) -> Vec<(JobId, Token)> {
+        self.slots.iter().map(|(id, slot)| (*id, slot.token)).collect()
+    }
+}

@@ -1,0 +1,48 @@
+//! One job's life in the worker.
+
+use crate::executor::Stop;
+use crate::job::{Report, Token};
+use crate::time::Monotonic;
+
+/// A job that this worker holds a lease on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub token: Token,
+    pub phase: Phase,
+    /// The strongest word that the execution was given.
+    pub told: Option<Stop>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its execution is under way.
+    Executing,
+    /// Its end is on the way to the store, and tried again at the time if that fails.
+    Finishing { report: Report, retry_at: Option<Monotonic> },
+}
+
+impl Slot {
+    pub fn new(token: Token) -> Slot {
+        Slot { token, phase: Phase::Executing, told: None }
+    }
+
+    /// Takes the word if it is stronger than the last one. Says whether to pass it on.
+    pub fn tell(&mut self, stop: Stop) -> bool {
+        let news = self.phase == Phase::Executing
+            && self.told.is_none_or(|told| strength(told) < strength(stop));
+        if news {
+            self.told = Some(stop);
+        }
+        news
+    }
+}
+
+/// A lost lease beats everything; ending the work beats leaving it alone.
+fn strength(stop: Stop) -> u8 {
+    match stop {
+        Stop::Detach => 0,
+        Stop::Shutdown => 1,
+        Stop::Cancel => 2,
+        Stop::LeaseLost => 3,
+    }
+}

@@ -1,0 +1,252 @@
+//! Scripts: at a time, an event, and the actions it must bring.
+
+use super::*;
+use crate::job::{Event as JobEvent, IssueRef, NewJob, Next, Reason, WorkerId, transition};
+use crate::time::Timestamp;
+
+const SETTINGS: Settings = Settings {
+    cap: 2,
+    lease_ms: 30_000,
+    poll_ms: 5_000,
+    spawn_delay_ms: 1_000,
+    once: false,
+    on_terminate: OnTerminate::Detach,
+};
+
+fn claimed(number: u64, token: u64) -> Box<Job> {
+    let issue: IssueRef = format!("h/o/r#{number}").parse().expect("a good reference");
+    let job = Job::new(JobId(number), NewJob::new(issue, "fix"), Timestamp(0));
+    let claim = JobEvent::Claim {
+        worker: WorkerId("w".into()),
+        token: Token(token),
+        lease_ms: SETTINGS.lease_ms,
+    };
+    match transition::apply(&job, claim, Timestamp(0)) {
+        Ok(Next::Changed(job)) => Box::new(job),
+        other => panic!("a due job can be claimed: {other:?}"),
+    }
+}
+
+fn event(words: &str) -> Event {
+    let words: Vec<&str> = words.split(' ').collect();
+    let number = || words[1].parse().expect("a number");
+    match words[0] {
+        "tick" => Event::Tick,
+        "woken" => Event::Woken,
+        "claimed" => Event::Claimed(claimed(number(), number())),
+        "nothing" => Event::NothingToClaim { due_in_ms: None, unfinished: number() },
+        "due" => Event::NothingToClaim { due_in_ms: Some(number()), unfinished: 1 },
+        "trouble" => Event::StoreTrouble,
+        "returned" => Event::Returned {
+            id: JobId(number()),
+            token: Token(number()),
+            ending: match words[2] {
+                "left" => Ending::LeftAlone,
+                _ => Ending::Over(Report::new(Reason::Done, "")),
+            },
+        },
+        "settled" => Event::Settled(JobId(number()), Token(number())),
+        "unsettled" => Event::NotSettled(JobId(number()), Token(number())),
+        "seen" => Event::Seen {
+            id: JobId(number()),
+            held: words[2] != "lost",
+            cancel: words[2] == "cancel",
+        },
+        "again" => Event::Claimed(claimed(number(), number() + 100)),
+        "settled-again" => Event::Settled(JobId(number()), Token(number() + 100)),
+        "recovered" => Event::Recovered,
+        "term" => Event::Terminate,
+        "int" => Event::Interrupt,
+        other => panic!("no such event: {other}"),
+    }
+}
+
+fn show(action: &Action) -> String {
+    match action {
+        Action::Claim => "claim".into(),
+        Action::Execute(job) => format!("execute {}", job.id),
+        Action::Tell(id, stop) => format!("tell {id} {stop:?}"),
+        Action::Finish(id, _, report) => format!("finish {id} {}", report.reason),
+        Action::LetGo(id, _) => format!("let-go {id}"),
+        Action::Renew(leases) => format!("renew {}", leases.len()),
+        Action::Look(leases) => format!("look {}", leases.len()),
+        Action::Recover(own) => format!("recover but {}", own.len()),
+        Action::Say(notice) => format!("say {notice:?}"),
+        Action::Exit(exit) => format!("exit {exit:?}"),
+    }
+}
+
+/// Each row: milliseconds, event, actions.
+fn check(settings: Settings, script: &str) {
+    let mut mind = Mind::new(settings, Monotonic(0));
+    for row in script.lines().map(str::trim).filter(|row| !row.is_empty()) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let now = Monotonic(cells[0].parse().expect("milliseconds"));
+        let actions = mind.handle(event(cells[1]), now);
+        let shown: Vec<String> = actions.iter().map(show).collect();
+        assert_eq!(shown.join(", "), cells[2], "in row: {row}");
+        assert!(mind.next_deadline() > now || !shown.is_empty(), "spins after: {row}");
+    }
+}
+
+#[test]
+fn it_recovers_first_and_then_claims_up_to_its_cap_with_a_pause_between_starts() {
+    check(
+        SETTINGS,
+        "
+        0    | tick            | recover but 0
+        10   | woken           |
+        20   | recovered       | claim
+        30   | claimed 1       | execute 1
+        40   | woken           | look 1
+        1029 | tick            |
+        1030 | tick            | claim
+        1040 | claimed 2       | execute 2
+        2040 | tick            |
+        2050 | returned 1 over | finish 1 done
+        2060 | settled 1       | claim
+        2070 | nothing 1       |
+        2080 | woken           | look 1, claim
+        2090 | nothing 1       |
+        ",
+    );
+}
+
+#[test]
+fn it_wakes_for_what_is_due_and_polls_behind_hints() {
+    check(
+        SETTINGS,
+        "
+        0    | tick            | recover but 0
+        0    | recovered       | claim
+        0    | due 700         |
+        699  | tick            |
+        700  | tick            | claim
+        701  | nothing 0       |
+        5000 | tick            | recover but 0, claim
+        5001 | trouble         |
+        5002 | recovered       | claim
+        5003 | nothing 0       |
+        ",
+    );
+}
+
+#[test]
+fn it_renews_at_a_third_and_keeps_quiet_about_what_it_lost() {
+    check(
+        Settings { cap: 1, poll_ms: 1_000_000, ..SETTINGS },
+        "
+        0     | tick            | recover but 0
+        0     | recovered       | claim
+        1     | claimed 1       | execute 1
+        9999  | tick            |
+        10000 | tick            | renew 1
+        10001 | seen 1 held     |
+        20000 | tick            | renew 1
+        20001 | seen 1 lost     | tell 1 LeaseLost
+        20002 | seen 1 cancel   |
+        20003 | returned 1 over | claim
+        20004 | claimed 1       | execute 1
+        ",
+    );
+}
+
+#[test]
+fn a_lost_job_that_comes_back_too_early_is_put_back() {
+    check(
+        Settings { poll_ms: 1_000_000, ..SETTINGS },
+        "
+        0     | tick            | recover but 0
+        0     | recovered       | claim
+        1     | claimed 1       | execute 1
+        1001  | tick            | claim
+        1002  | again 1         | tell 1 LeaseLost, finish 1 shutdown
+        1003  | settled-again 1 |
+        2002  | tick            | claim
+        2003  | nothing 1       |
+        2004  | returned 1 over | claim
+        ",
+    );
+}
+
+#[test]
+fn a_cancelled_job_is_told_once_and_its_end_is_written_until_it_is_there() {
+    check(
+        Settings { cap: 1, ..SETTINGS },
+        "
+        0     | tick            | recover but 0
+        0     | recovered       | claim
+        1     | claimed 1       | execute 1
+        2     | woken           | look 1
+        3     | seen 1 cancel   | tell 1 Cancel
+        4     | seen 1 cancel   |
+        5     | returned 1 over | finish 1 done
+        6     | unsettled 1     |
+        5006  | tick            | recover but 1, finish 1 done, look 1
+        5007  | settled 1       | claim
+        ",
+    );
+}
+
+#[test]
+fn once_ends_when_nothing_is_left_anywhere() {
+    check(
+        Settings { once: true, ..SETTINGS },
+        "
+        0    | tick            | recover but 0
+        0    | recovered       | claim
+        1    | nothing 1       |
+        2    | woken           | claim
+        3    | nothing 0       | exit Idle
+        ",
+    );
+}
+
+#[test]
+fn a_supervisors_word_leaves_agents_to_their_shims() {
+    check(
+        SETTINGS,
+        "
+        0    | tick            | recover but 0
+        0    | recovered       | claim
+        1    | claimed 1       | execute 1
+        1001 | tick            | claim
+        1002 | term            | say Detaching(1), tell 1 Detach
+        1003 | returned 1 left | let-go 1
+        1004 | claimed 2       | execute 2, tell 2 Shutdown
+        1005 | returned 2 over | finish 2 done
+        1006 | settled 2       | exit Terminated
+        ",
+    );
+}
+
+#[test]
+fn a_persons_word_waits_for_agents_and_a_second_one_ends_them() {
+    check(
+        SETTINGS,
+        "
+        0    | tick            | recover but 0
+        0    | recovered       | claim
+        1    | claimed 1       | execute 1
+        2    | int             | say Draining(1)
+        1500 | woken           | look 1
+        1501 | int             | say Stopping(1), tell 1 Shutdown
+        1502 | int             |
+        1503 | returned 1 over | finish 1 done
+        1504 | settled 1       | exit Interrupted
+        ",
+    );
+}
+
+#[test]
+fn a_persons_word_to_an_idle_worker_ends_it() {
+    check(
+        SETTINGS,
+        "
+        0 | tick      | recover but 0
+        0 | recovered | claim
+        1 | nothing 0 |
+        2 | int       | exit Interrupted
+        ",
+    );
+}
