@@ -6,7 +6,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::job::{
-    Event, Finding, IssueRef, Job, JobId, NewJob, Report, RetryPolicy, Run, Session, Token, limits,
+    Event, Finding, IssueRef, Job, JobId, NewJob, Report, RetryPolicy, Run, Session, Token,
+    WorkerId, limits,
 };
 use crate::store::{
     Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Stats, Store, StoreError,
@@ -92,6 +93,20 @@ impl Queue {
         seed: u64,
     ) -> Result<Job, QueueError> {
         self.happen(id, Event::Finish { token, report, policy, seed })
+    }
+
+    /// Takes over a job and its run from the holder of a lease.
+    pub fn adopt(
+        &self,
+        job: JobId,
+        token: Token,
+        worker: WorkerId,
+        lease_ms: u64,
+    ) -> Result<Job, QueueError> {
+        match self.one(Op::Adopt { job, token, worker, lease_ms })? {
+            Reply::Changed(job) | Reply::AlreadySo(job) => Ok(*job),
+            other => unreachable!("an adoption is not answered by {other:?}"),
+        }
     }
 
     /// Settles a job whose lease ran out.

@@ -64,3 +64,9 @@ pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Size of an exit record or another small file that kugetsu writes for itself, in bytes.
 pub const RECORD_BYTES_MAX: u64 = 1024 * 1024;
+/// Pause between two tries to take a repository's lock.
+pub const REPOSITORY_LOCK_PAUSE_MS: u64 = 20;
+/// Folders of runs that one round of recovery looks at.
+pub const LEFTOVERS_PER_ROUND_MAX: usize = 1_000;
+/// How long `continue` waits for the agent to name its session.
+pub const ANNOUNCE_MS_MAX: u64 = 60_000;

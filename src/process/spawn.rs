@@ -28,11 +28,13 @@ pub struct Running {
 
 /// Starts the shim of a run and waits until it stands at its gate.
 ///
-/// `program` is kugetsu itself. The shim inherits this process's environment.
-pub fn spawn(program: &Path, run: &RunDir) -> io::Result<Gated> {
+/// `program` is kugetsu itself. The shim inherits this process's environment, and `secrets` too.
+pub fn spawn(program: &Path, run: &RunDir, secrets: &[(String, String)]) -> io::Result<Gated> {
     let errors = run.file("shim.log");
     let errors_file = private_file().create(true).write(true).truncate(true).open(&errors)?;
-    let child = shim::command_for(program, run, errors_file).spawn()?;
+    let child = shim::command_for(program, run, errors_file)
+        .envs(secrets.iter().map(|(name, value)| (name, value)))
+        .spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     // The child is not waited for yet, so its pid cannot be anybody else's.
     let identity = Identity::of(pid);

@@ -164,7 +164,7 @@ fn a_lost_job_that_comes_back_too_early_is_put_back() {
         1003  | settled-again 1 |
         2002  | tick            | claim
         2003  | nothing 1       |
-        2004  | returned 1 over | claim
+        2004  | returned 1 over |
         ",
     );
 }

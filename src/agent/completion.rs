@@ -1,0 +1,228 @@
+//! Was the work done? Decided from how the agent ended and what it left. Pure.
+
+use crate::agent::repository::Traces;
+use crate::executor::Stop;
+use crate::job::{Reason, Report};
+use crate::process::run::{Cause, ExitRecord};
+
+/// What counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// New commits on the branch.
+    Commits,
+    /// Exit code 0.
+    Exit,
+}
+
+/// The agent's exit code that asks for later (sysexits' `EX_TEMPFAIL`).
+const EXIT_LATER: i32 = 75;
+/// How much later, in milliseconds.
+const LATER_MS: u64 = 5 * 60_000;
+
+/// What follows from a run that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The attempt is over.
+    Over(Report),
+    /// The agent ended well and left changes without a commit: remind it.
+    Remind,
+}
+
+/// All that a verdict rests on.
+#[derive(Debug, Clone)]
+pub(super) struct Evidence<'e> {
+    pub completion: Completion,
+    pub record: &'e ExitRecord,
+    pub traces: &'e Traces,
+    /// The word that the worker passed on, if it did.
+    pub told: Option<Stop>,
+    /// Whether this was the reminder already.
+    pub was_reminded: bool,
+    /// What the agent said last.
+    pub last_words: &'e str,
+}
+
+pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let Evidence { record, traces, .. } = evidence;
+    let over = |reason: Reason, detail: String| {
+        Verdict::Over(Report {
+            exit_code: record.exit_code,
+            signal: record.signal,
+            commits: traces.commits,
+            defer_ms: (reason == Reason::Deferred).then_some(LATER_MS),
+            ..Report::new(reason, detail)
+        })
+    };
+    match record.cause {
+        Cause::NotStarted => over(Reason::StartFailed, record.detail.clone()),
+        Cause::Timeout => over(
+            Reason::Timeout,
+            format!("ended after {} with {}", span(record.wall_ms), commits(traces)),
+        ),
+        Cause::LogLimit => {
+            over(Reason::LogLimit, format!("ended after {} bytes of log", record.log_bytes))
+        }
+        Cause::Terminated => match evidence.told {
+            Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
+            Some(Stop::Shutdown) => over(Reason::Shutdown, "the worker was told to stop".into()),
+            Some(Stop::Detach | Stop::LeaseLost) | None => {
+                over(Reason::Lost, "something else ended the agent's shim".into())
+            }
+        },
+        Cause::Exited => exited(evidence, over),
+    }
+}
+
+fn exited(evidence: &Evidence<'_>, over: impl Fn(Reason, String) -> Verdict) -> Verdict {
+    let Evidence { record, traces, .. } = evidence;
+    let clean = record.exit_code == Some(0);
+    let how = match (record.exit_code, record.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown end".into(),
+    };
+    if record.exit_code == Some(EXIT_LATER) {
+        return over(Reason::Deferred, "the agent asks for later (exit code 75)".into());
+    }
+    let done = match evidence.completion {
+        Completion::Commits => traces.commits > 0,
+        Completion::Exit => clean,
+    };
+    if done && clean {
+        return over(Reason::Done, format!("{} in {}", commits(traces), span(record.wall_ms)));
+    }
+    if done {
+        return over(Reason::Done, format!("{}, although it ended with {how}", commits(traces)));
+    }
+    if !clean {
+        let words = evidence.last_words;
+        if words.contains("database is locked") || words.contains("Session not found") {
+            return over(Reason::StartFailed, format!("{how}: {words}"));
+        }
+        let detail = if words.is_empty() { how } else { format!("{how}: {words}") };
+        return over(Reason::AgentError, detail);
+    }
+    match (traces.is_dirty, evidence.was_reminded) {
+        (true, false) => Verdict::Remind,
+        (true, true) => over(
+            Reason::Uncommitted,
+            "changes without a commit are in the worktree, after a reminder too".into(),
+        ),
+        (false, _) => over(Reason::NoChanges, "the agent ended and there is nothing new".into()),
+    }
+}
+
+fn commits(traces: &Traces) -> String {
+    match traces.commits {
+        0 => "no commit".into(),
+        1 => "1 commit".into(),
+        several => format!("{several} commits"),
+    }
+}
+
+fn span(ms: u64) -> String {
+    let whole = if ms >= 1000 { ms / 1000 * 1000 } else { ms };
+    humantime::format_duration(std::time::Duration::from_millis(whole)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `exit 0, 2 commits, dirty, reminded, cancel …` to a reason.
+    fn verdict(words: &str) -> String {
+        let mut record = ExitRecord {
+            cause: Cause::Exited,
+            exit_code: Some(0),
+            signal: None,
+            detail: String::new(),
+            wall_ms: 1500,
+            cpu_ms: 0,
+            peak_memory_kib: 0,
+            log_bytes: 0,
+            left_behind: 0,
+        };
+        let mut traces = Traces { commits: 0, is_dirty: false };
+        let mut told = None;
+        let mut was_reminded = false;
+        let mut completion = Completion::Commits;
+        let mut last_words = "";
+        for word in words.split(' ') {
+            match word {
+                "0" | "1" | "75" => record.exit_code = word.parse().ok(),
+                "killed" => (record.exit_code, record.signal) = (None, Some(9)),
+                "commits" => traces.commits = 2,
+                "dirty" => traces.is_dirty = true,
+                "reminded" => was_reminded = true,
+                "timeout" => record.cause = Cause::Timeout,
+                "flood" => record.cause = Cause::LogLimit,
+                "unstarted" => record.cause = Cause::NotStarted,
+                "ended" => record.cause = Cause::Terminated,
+                "cancel" => told = Some(Stop::Cancel),
+                "shutdown" => told = Some(Stop::Shutdown),
+                "by-exit" => completion = Completion::Exit,
+                "locked" => last_words = "Error: database is locked",
+                "unknown-session" => last_words = "Error: Session not found",
+                other => panic!("no such word: {other}"),
+            }
+        }
+        let evidence = Evidence {
+            completion,
+            record: &record,
+            traces: &traces,
+            told,
+            was_reminded,
+            last_words,
+        };
+        match judge(&evidence) {
+            Verdict::Remind => "remind".into(),
+            Verdict::Over(report) => {
+                assert_eq!(report.defer_ms.is_some(), report.reason == Reason::Deferred);
+                assert!(!report.detail.is_empty() || report.reason == Reason::StartFailed);
+                report.reason.to_string()
+            }
+        }
+    }
+
+    #[test]
+    fn commits_decide() {
+        for row in "
+            0 commits              | done
+            0 commits dirty        | done
+            1 commits              | done
+            killed commits         | done
+            0                      | no_changes
+            0 dirty                | remind
+            0 dirty reminded       | uncommitted
+            0 reminded             | no_changes
+            0 commits reminded     | done
+            1                      | agent_error
+            1 dirty                | agent_error
+            killed                 | agent_error
+            1 locked               | start_failed
+            1 unknown-session      | start_failed
+            1 locked commits       | done
+            75                     | deferred
+            75 commits             | deferred
+            timeout killed         | timeout
+            timeout commits        | timeout
+            flood killed           | log_limit
+            unstarted              | start_failed
+            ended cancel           | cancelled
+            ended cancel commits   | cancelled
+            ended shutdown         | shutdown
+            ended                  | lost
+            0 by-exit              | done
+            1 by-exit              | agent_error
+            1 by-exit commits      | agent_error
+            0 by-exit dirty        | done
+            "
+        .lines()
+        .map(str::trim)
+        .filter(|row| !row.is_empty())
+        {
+            let (words, expected) = row.split_once('|').expect("two cells");
+            assert_eq!(verdict(words.trim()), expected.trim(), "in row: {row}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Running helper programs to their end, under a deadline and a word to stop.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, after, bounded, select};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::executor::Stop;
+use crate::job::limits;
+use crate::process::tree;
+
+/// What a helper left.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Why there is no output.
+#[derive(Debug)]
+pub(super) enum Interrupted {
+    /// It was told to stop.
+    Stopped(Stop),
+    /// It took too long.
+    TimedOut,
+    /// It could not be run.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Interrupted {
+    fn from(error: io::Error) -> Interrupted {
+        Interrupted::Failed(error)
+    }
+}
+
+/// Runs a command in a process group of its own, which is killed on a word or at the deadline.
+///
+/// Its standard input is `stdin`: a lock file, so that the lock is held for as long as the helper
+/// lives, even when this process is killed.
+pub(super) fn run(
+    mut command: Command,
+    stdin: &File,
+    stop: &Receiver<Stop>,
+    timeout_ms: u64,
+) -> Result<Output, Interrupted> {
+    let mut stdout = tempfile::tempfile()?;
+    let mut stderr = tempfile::tempfile()?;
+    command
+        .stdin(Stdio::from(stdin.try_clone()?))
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?)
+        .process_group(0);
+    let mut child = command.spawn()?;
+    let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    let (sender, ended) = bounded(1);
+    thread::Builder::new().name("helper".into()).spawn(move || {
+        // The other end is there until the helper is dead.
+        let _ = sender.send(child.wait());
+    })?;
+    let interrupted = select! {
+        recv(ended) -> status => {
+            return Ok(Output {
+                status: status.map_err(io::Error::other)??,
+                stdout: read_back(&mut stdout)?,
+                stderr: read_back(&mut stderr)?,
+            });
+        }
+        recv(stop) -> word => Interrupted::Stopped(word.unwrap_or(Stop::Shutdown)),
+        recv(after(Duration::from_millis(timeout_ms))) -> _ => Interrupted::TimedOut,
+    };
+    tree::signal_group(group, Signal::SIGKILL)?;
+    // A killed process ends; what is left to wait for is the kernel.
+    let _ = ended.recv();
+    Err(interrupted)
+}
+
+fn read_back(file: &mut File) -> io::Result<String> {
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(limits::HELPER_OUTPUT_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,78 @@
+//! What an agent's log tells: its session, and its last words.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::job::limits;
+
+/// The last words of an agent, at most this many bytes.
+const LAST_WORDS_BYTES_MAX: u64 = 2000;
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "sessionID")]
+    session: String,
+}
+
+/// The session that a run names in its output: the first JSON line with a `sessionID`.
+pub(super) fn session(log: &Path, from: u64) -> io::Result<Option<String>> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut reader = BufReader::new(file.take(limits::SESSION_SEARCH_BYTES_MAX));
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        if let Ok(Line { session }) = serde_json::from_slice(&line)
+            && is_session_id(&session)
+        {
+            return Ok(Some(session));
+        }
+        line.clear();
+    }
+    Ok(None)
+}
+
+/// A session becomes an argument of the agent's command: no surprises.
+fn is_session_id(text: &str) -> bool {
+    (1..=200).contains(&text.len())
+        && !text.starts_with('-')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
+}
+
+/// The last line of a run's output that is no JSON, without terminal codes.
+pub(super) fn last_words(log: &Path, from: u64) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let end = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(from.max(end.saturating_sub(LAST_WORDS_BYTES_MAX))))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS_BYTES_MAX).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let plain = anstream::adapter::strip_str(&text).to_string();
+    let mut lines = plain.lines().map(str::trim);
+    Ok(lines.rfind(|line| !line.is_empty() && !line.starts_with('{')).unwrap_or_default().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_is_the_first_one_named_in_this_run() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("log");
+        let earlier = "{\"sessionID\":\"ses_old\"}\n";
+        let text = format!(
+            "{earlier}\u{1b}[91mnot json\n{{\"sessionID\":\"--evil\"}}\n{{\"other\":1}}\n\
+             {{\"type\":\"x\",\"sessionID\":\"ses_new\",\"part\":{{}}}}\n"
+        );
+        std::fs::write(&log, &text).expect("a log");
+        let from = earlier.len() as u64;
+        assert_eq!(session(&log, 0).expect("a read").as_deref(), Some("ses_old"));
+        assert_eq!(session(&log, from).expect("a read").as_deref(), Some("ses_new"));
+        assert_eq!(session(&log, text.len() as u64).expect("a read"), None);
+        assert_eq!(last_words(&log, from).expect("a read"), "not json");
+        assert_eq!(last_words(&log, text.len() as u64).expect("a read"), "");
+    }
+}

@@ -1,0 +1,238 @@
+//! The clone of a repository, and the worktree and branch of an issue.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::agent::AgentSettings;
+use crate::agent::git::{Git, GitError, parse_worktrees};
+use crate::executor::Stop;
+use crate::job::{IssueRef, limits};
+use crate::process::run::private_file;
+use crate::time;
+
+/// An issue's worktree, ready for an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Worktree {
+    pub folder: PathBuf,
+    pub branch: String,
+    /// The commit that the branch is measured against.
+    pub base: String,
+    /// Where the branch is now.
+    pub head: String,
+}
+
+/// What an attempt left in a worktree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Traces {
+    /// Commits that are on the branch and were not before.
+    pub commits: u32,
+    /// Changes without a commit, untracked files included.
+    pub is_dirty: bool,
+}
+
+/// Makes or reuses the clone, the branch and the worktree of an issue.
+pub(super) fn prepare(
+    settings: &AgentSettings,
+    issue: &IssueRef,
+    stop: &Receiver<Stop>,
+) -> Result<Worktree, GitError> {
+    let lock = lock(settings, issue, stop)?;
+    let git = Git { lock: &lock, stop };
+    let clone = clone_or_fetch(settings, issue, &git)?;
+    let base = find_base(settings, &git, &clone)?;
+    exclude_own_folder(&clone).map_err(|error| refused("write info/exclude", &error))?;
+    let folder = settings.worktrees().join(issue.safe_name());
+    let branch = issue.branch();
+    place_worktree(&git, &clone, &folder, &branch, &base)?;
+    let head = git.run(&folder, &["rev-parse", "--verify", "HEAD"])?.trim().to_string();
+    Ok(Worktree { folder, branch, base, head })
+}
+
+/// Looks at what is in the worktree compared with `head_before`.
+pub(super) fn traces(
+    settings: &AgentSettings,
+    issue: &IssueRef,
+    folder: &Path,
+    head_before: &str,
+    stop: &Receiver<Stop>,
+) -> Result<Traces, GitError> {
+    let lock = lock(settings, issue, stop)?;
+    let git = Git { lock: &lock, stop };
+    let range = format!("{head_before}..HEAD");
+    let commits = git.run(folder, &["rev-list", "--count", &range])?;
+    let status = git.run(folder, &["status", "--porcelain"])?;
+    Ok(Traces {
+        commits: commits.trim().parse().unwrap_or(u32::MAX),
+        is_dirty: !status.trim().is_empty(),
+    })
+}
+
+fn refused(what: &str, error: &io::Error) -> GitError {
+    GitError::Refused(format!("cannot {what}: {error}"))
+}
+
+/// One lock for each repository: git's own locks fail instead of waiting.
+fn lock(
+    settings: &AgentSettings,
+    issue: &IssueRef,
+    stop: &Receiver<Stop>,
+) -> Result<File, GitError> {
+    let path = settings.repositories().join(format!("{}.lock", issue.safe_repository_name()));
+    let file = private_file()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| refused(&format!("open {}", path.display()), &error))?;
+    let began = time::monotonic();
+    while file.try_lock().is_err() {
+        if began.elapsed() > Duration::from_millis(limits::GIT_MS_MAX) {
+            return Err(GitError::Network(format!("{} stays locked", path.display())));
+        }
+        wait(stop, Duration::from_millis(limits::REPOSITORY_LOCK_PAUSE_MS))?;
+    }
+    Ok(file)
+}
+
+/// Waits, unless there is a word to stop.
+fn wait(stop: &Receiver<Stop>, pause: Duration) -> Result<(), GitError> {
+    match stop.recv_timeout(pause) {
+        Ok(stop) => Err(GitError::Stopped(stop)),
+        Err(RecvTimeoutError::Timeout) => Ok(()),
+        Err(RecvTimeoutError::Disconnected) => {
+            // Nobody can tell this one to stop any more; it still waits.
+            time::pause(pause);
+            Ok(())
+        }
+    }
+}
+
+fn clone_or_fetch(
+    settings: &AgentSettings,
+    issue: &IssueRef,
+    git: &Git<'_>,
+) -> Result<PathBuf, GitError> {
+    let clone = settings.repositories().join(format!("{}.git", issue.safe_repository_name()));
+    if clone.is_dir() {
+        with_retries(settings, git, || git.run(&clone, &["fetch", "--quiet", "origin"]).map(drop))?;
+        return Ok(clone);
+    }
+    // Made beside its place and renamed when whole: a clone that is there is a clone that works.
+    let unfinished = clone.with_extension("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(|error| refused("clear an old clone", &error))?;
+    }
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&unfinished)
+        .map_err(|error| refused("make a clone", &error))?;
+    let url = settings.clone_url(issue);
+    git.run(&unfinished, &["init", "--quiet", "--bare"])?;
+    git.run(&unfinished, &["remote", "add", "origin", &url])?;
+    with_retries(settings, git, || {
+        git.run(&unfinished, &["fetch", "--quiet", "origin"]).map(drop)
+    })?;
+    // Best effort: it is one of several places where a base is looked for.
+    git.ask(&unfinished, &["remote", "set-head", "origin", "--auto"])?;
+    fs::rename(&unfinished, &clone).map_err(|error| refused("finish a clone", &error))?;
+    Ok(clone)
+}
+
+fn with_retries(
+    settings: &AgentSettings,
+    git: &Git<'_>,
+    mut call: impl FnMut() -> Result<(), GitError>,
+) -> Result<(), GitError> {
+    for attempt in 1.. {
+        match call() {
+            Err(GitError::Network(why)) if attempt < settings.network_attempts.max(1) => {
+                tracing::warn!(attempt, "{why}; trying again");
+                wait(git.stop, Duration::from_millis(settings.network_delay_ms))?;
+            }
+            result => return result,
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// The configured base, or what the remote calls its head, or `main`.
+fn find_base(settings: &AgentSettings, git: &Git<'_>, clone: &Path) -> Result<String, GitError> {
+    let candidates: Vec<&str> = match &settings.base_branch {
+        Some(branch) => vec![branch],
+        None => vec!["origin/main", "origin/HEAD", "origin/master", "main"],
+    };
+    for candidate in &candidates {
+        let commit = format!("{candidate}^{{commit}}");
+        let found =
+            git.ask(clone, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])?;
+        if let Some(base) = found {
+            return Ok(base);
+        }
+    }
+    Err(GitError::Refused(format!(
+        "the repository has no branch {} (set KUGETSU_BASE_BRANCH)",
+        candidates.join(", ")
+    )))
+}
+
+/// What kugetsu writes into a worktree is nobody's change.
+fn exclude_own_folder(clone: &Path) -> io::Result<()> {
+    const RULE: &str = "/.kugetsu/";
+    let path = clone.join("info/exclude");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    if text.lines().any(|line| line == RULE) {
+        return Ok(());
+    }
+    fs::create_dir_all(clone.join("info"))?;
+    let mut file = File::options().create(true).append(true).open(&path)?;
+    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    file.write_all(format!("{newline}{RULE}\n").as_bytes())
+}
+
+fn place_worktree(
+    git: &Git<'_>,
+    clone: &Path,
+    folder: &Path,
+    branch: &str,
+    base: &str,
+) -> Result<(), GitError> {
+    let listing = git.run(clone, &["worktree", "list", "--porcelain", "-z"])?;
+    let known = parse_worktrees(&listing).into_iter().find(|entry| entry.folder == folder);
+    let path = folder.to_string_lossy();
+    match (known, folder.exists()) {
+        (Some(entry), true) => match entry.branch {
+            Some(found) if found == branch => return Ok(()),
+            Some(other) => tracing::warn!(folder = %path, "is on branch {other}, not {branch}"),
+            None => tracing::warn!(folder = %path, "is on no branch, not on {branch}"),
+        },
+        (Some(_), false) => {
+            // The folder was removed by hand; git must forget it before it can be made again.
+            git.ask(clone, &["worktree", "unlock", &path])?;
+            git.run(clone, &["worktree", "prune"])?;
+        }
+        (None, true) => {
+            return Err(GitError::Refused(format!(
+                "{path} is in the way: it is no worktree of ours"
+            )));
+        }
+        (None, false) => {}
+    }
+    if folder.exists() {
+        return Ok(());
+    }
+    let reason = "kugetsu works here";
+    let add = ["worktree", "add", "--quiet", "--lock", "--reason", reason, "--no-track"];
+    let head = format!("refs/heads/{branch}");
+    let exists = git.ask(clone, &["rev-parse", "--verify", "--quiet", &head])?.is_some();
+    let place: Vec<&str> =
+        if exists { vec![&path, branch] } else { vec!["-b", branch, &path, base] };
+    // --no-track is for new branches only.
+    let add = if exists { &add[..add.len() - 1] } else { &add[..] };
+    git.run(clone, &[add, &place].concat()).map(drop)
+}

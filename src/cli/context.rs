@@ -1,0 +1,189 @@
+//! What every command needs: the environment, the queue, and a way to speak.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::DirBuilder;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cli::exit::Exit;
+use crate::config::{Config, ConfigError};
+use crate::daemon::Word;
+use crate::job::JobId;
+use crate::queue::{Queue, QueueError};
+use crate::store::{OpRefused, RedbStore, StoreError};
+use crate::time::SystemClock;
+
+/// Why a command failed: for the person, and for the caller.
+#[derive(Debug)]
+pub(super) struct CliError {
+    pub exit: Exit,
+    pub message: String,
+    /// The next step, if there is one.
+    pub hint: Option<String>,
+}
+
+impl CliError {
+    pub fn new(exit: Exit, message: impl Into<String>) -> CliError {
+        CliError { exit, message: message.into(), hint: None }
+    }
+
+    pub fn general(message: impl Display) -> CliError {
+        CliError::new(Exit::General, message.to_string())
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> CliError {
+        CliError { hint: Some(hint.into()), ..self }
+    }
+
+    pub fn no_such_job(id: JobId) -> CliError {
+        CliError::new(Exit::NotFound, format!("there is no job {id}"))
+            .hint("`kugetsu queue list --state=all` lists them")
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> CliError {
+        CliError::general(error)
+    }
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> CliError {
+        CliError::general(error)
+    }
+}
+
+impl From<QueueError> for CliError {
+    fn from(error: QueueError) -> CliError {
+        match error {
+            QueueError::Store(error) => from_store(&error),
+            QueueError::Refused(refused) => match refused {
+                OpRefused::NoSuchJob(id) => CliError::no_such_job(id),
+                OpRefused::CapReached { .. } => {
+                    CliError::new(Exit::CapReached, refused.to_string())
+                        .hint("try again later, or `kugetsu queue enqueue` it")
+                }
+                OpRefused::IssueBusy(_) => CliError::new(Exit::CapReached, refused.to_string())
+                    .hint("`kugetsu queue enqueue` runs a job after it"),
+                OpRefused::Paused => CliError::new(Exit::CapReached, refused.to_string()),
+                OpRefused::Transition(..) | OpRefused::Invalid(_) => CliError::general(refused),
+            },
+        }
+    }
+}
+
+fn from_store(error: &StoreError) -> CliError {
+    match error {
+        StoreError::Busy { .. } => CliError::new(Exit::StoreBusy, error.to_string())
+            .hint("try again; if it stays so, look for a stopped kugetsu process"),
+        StoreError::Damaged { .. } => CliError::new(Exit::StoreDamaged, error.to_string())
+            .hint("nothing was changed; move the file away to begin a new queue"),
+        StoreError::TooNew { .. } => CliError::new(Exit::StoreDamaged, error.to_string()),
+        StoreError::Io { .. } | StoreError::Panicked => CliError::general(error),
+    }
+}
+
+/// The world of one command.
+pub(super) struct Context {
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Context {
+    pub fn new(environment: BTreeMap<String, String>) -> Context {
+        Context { environment }
+    }
+
+    pub fn config(&self) -> Result<Config, CliError> {
+        Ok(Config::load(&self.environment)?)
+    }
+
+    /// The queue of this configuration. Its folder is made if it is not there.
+    pub fn queue(&self, config: &Config) -> Result<Queue, CliError> {
+        open_queue(config)
+    }
+
+    /// Tells a person on standard error.
+    pub fn complain(&self, error: &CliError) {
+        print_error(&error.message);
+        if let Some(hint) = &error.hint {
+            let mut stderr = anstream::stderr().lock();
+            let _ = writeln!(stderr, "  {hint}");
+        }
+    }
+
+    /// Whether standard output is a terminal.
+    pub fn is_interactive(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+}
+
+pub(super) fn open_queue(config: &Config) -> Result<Queue, CliError> {
+    make_folder(&config.home)?;
+    let store = RedbStore::open(&config.store, Arc::new(SystemClock))
+        .map_err(|error| from_store(&error))?;
+    Ok(Queue::new(store))
+}
+
+pub(super) fn make_folder(folder: &Path) -> Result<(), CliError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        CliError::general(format!("cannot make {}: {error}", folder.display()))
+            .hint("KUGETSU_DIR says where kugetsu keeps everything")
+    })
+}
+
+/// Standard error is the last resort: if it is gone, there is nobody to tell.
+pub(super) fn print_error(message: &str) {
+    let mut stderr = anstream::stderr().lock();
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    let _ = writeln!(stderr, "{style}error{style:#}: {message}");
+}
+
+/// Writes to standard output. A reader that has gone away (`| head -1`) is no error.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(CliError::from),
+    }
+}
+
+/// SIGTERM, SIGINT and SIGHUP as words to a worker.
+pub(super) fn words() -> Result<Receiver<Word>, CliError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // More than three words say nothing that three do not.
+    let (sender, words) = bounded(3);
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            let word = if signal == SIGINT { Word::Interrupt } else { Word::Terminate };
+            let _ = sender.try_send(word);
+        }
+    })?;
+    Ok(words)
+}
+
+/// Log lines of a worker, on standard error. `KUGETSU_LOG` says how many.
+pub(super) fn begin_logging(context: &Context) {
+    let filter = context.environment.get("KUGETSU_LOG").map_or("info", String::as_str);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = io::stderr().is_terminal()
+        && context.environment.get("NO_COLOR").is_none_or(String::is_empty);
+    // A second subscriber in one process is refused, and the first one serves.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(colours)
+        .with_writer(io::stderr)
+        .try_init();
+}

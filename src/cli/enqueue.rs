@@ -1,0 +1,119 @@
+//! `queue enqueue`
+
+use std::io::Read;
+
+use clap::Args;
+
+use crate::cli::context::{CliError, Context, print};
+use crate::cli::exit::Exit;
+use crate::cli::render::{self, Format};
+use crate::config::duration_ms;
+use crate::job::{IssueRef, NewJob, limits};
+use crate::time::Timestamp;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kugetsu queue enqueue github.com/shoko/kugetsu#14 'fix the bug'
+  kugetsu queue enqueue https://git.example.org/a/b/issues/3 - < message.txt
+  kugetsu queue enqueue github.com/shoko/kugetsu#14 'then add a test' --priority=5 --delay=2h")]
+pub(super) struct Arguments {
+    /// The issue: HOST/OWNER/REPO#NUMBER, or the address of its page
+    #[arg(value_name = "REF")]
+    issue: String,
+    /// What the agent is told; `-` reads it from standard input
+    message: String,
+    /// Higher goes first
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    priority: i16,
+    /// Not before this time from now (90s, 15m, 2h)
+    #[arg(long, value_name = "DURATION", conflicts_with = "at")]
+    delay: Option<String>,
+    /// Not before this time (2026-01-31T08:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Wall-clock limit of one attempt (90s, 15m, 2h)
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+    /// How many attempts, whatever the failure
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
+    /// Your name for this request: asked again, it makes nothing new
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Only if the issue has no job that is pending or running
+    #[arg(long)]
+    if_idle: bool,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliError> {
+    let format = arguments.format;
+    let issue: IssueRef = arguments.issue.parse().map_err(CliError::general)?;
+    let message = match arguments.message.as_str() {
+        "-" => read_stdin()?,
+        message => message.to_string(),
+    };
+    let bad =
+        |option: &'static str| move |why: String| CliError::general(format!("--{option}: {why}"));
+    let new = NewJob {
+        priority: arguments.priority,
+        timeout_ms: arguments
+            .timeout
+            .map(|text| duration_ms(&text))
+            .transpose()
+            .map_err(bad("timeout"))?,
+        max_attempts: arguments.max_attempts,
+        request_id: arguments.request_id,
+        only_if_idle: arguments.if_idle,
+        ..NewJob::new(issue, message)
+    };
+    new.validate().map_err(CliError::general)?;
+    let delay_ms =
+        arguments.delay.map(|text| duration_ms(&text)).transpose().map_err(bad("delay"))?;
+    let at = arguments.at.map(|text| parse_time(&text)).transpose().map_err(bad("at"))?;
+
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let now = queue.now();
+    if at.is_some_and(|at| at < now) {
+        return Err(CliError::general("--at: this time is past"));
+    }
+    let run_at = at.or(delay_ms.map(|ms| now.plus_ms(ms)));
+    let (job, is_new) = queue.enqueue(NewJob { run_at, ..new })?;
+    match format {
+        Format::Json => {
+            let mut value = render::item(&job);
+            value["new"] = is_new.into();
+            print(&format!("{value}\n"))?;
+        }
+        Format::Text => {
+            let word = if is_new { "Enqueued" } else { "Already enqueued" };
+            let text = render::excerpt(&job.message);
+            print(&format!("{word} {}: {} - {text}\n", job.id, job.issue))?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// Reads the message, and one byte more than is allowed, so that too much is seen.
+fn read_stdin() -> Result<String, CliError> {
+    let mut bytes = Vec::new();
+    std::io::stdin().take(limits::MESSAGE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limits::MESSAGE_BYTES_MAX {
+        let most = limits::MESSAGE_BYTES_MAX;
+        return Err(CliError::general(format!("the message has more than {most} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| CliError::general("the message is not UTF-8"))
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let moment = humantime::parse_rfc3339_weak(text)
+        .map_err(|_| format!("'{text}' is not a time like 2026-01-31T08:00:00Z"))?;
+    let since = moment
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_err(|_| format!("'{text}' is before 1970"))?;
+    Ok(Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+}

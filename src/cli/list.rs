@@ -1,0 +1,107 @@
+//! `queue list`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::context::{CliError, Context, print};
+use crate::cli::exit::Exit;
+use crate::cli::render::{self, ListFormat};
+use crate::job::{Job, StateKind};
+use crate::queue::Queue;
+use crate::store::{ListQuery, Page};
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kugetsu queue list
+  kugetsu queue list --state=all --limit=50
+  kugetsu queue list --state=error,cancelled --format=json | jq -r '.items[].id'")]
+pub(super) struct Arguments {
+    /// How many jobs to show
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    limit: usize,
+    /// Which states: pending, notified, completed, error, cancelled, or all
+    #[arg(long, value_name = "STATES", default_value = "pending")]
+    state: String,
+    /// Only this issue's jobs
+    #[arg(long, value_name = "REF")]
+    issue: Option<String>,
+    /// A table on a terminal and text elsewhere, unless said otherwise
+    #[arg(long, value_enum)]
+    format: Option<ListFormat>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let states = parse_states(&arguments.state).map_err(CliError::general)?;
+    let issue = match &arguments.issue {
+        Some(issue) => Some(issue.parse().map_err(CliError::general)?),
+        None => None,
+    };
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let query = ListQuery { states, issue, limit: arguments.limit };
+    let page = queue.list(&query)?;
+    let by_default = if context.is_interactive() { ListFormat::Table } else { ListFormat::Text };
+    print(&match arguments.format.unwrap_or(by_default) {
+        ListFormat::Text => text(&page, &query.states),
+        ListFormat::Table => table(&page, &queue, &query.states),
+        ListFormat::Json => format!("{:#}\n", self::json(&page, &queue)?),
+        ListFormat::Jsonl => {
+            page.items.iter().map(|job| format!("{}\n", render::item(job))).collect()
+        }
+    })?;
+    Ok(Exit::Success)
+}
+
+/// All states are an empty list.
+fn parse_states(text: &str) -> Result<Vec<StateKind>, String> {
+    if text == "all" {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(str::parse).collect()
+}
+
+/// The list as programs see it.
+pub(super) fn json(page: &Page, queue: &Queue) -> Result<serde_json::Value, CliError> {
+    let items: Vec<_> = page.items.iter().map(render::item).collect();
+    let pending = queue.stats()?.pending;
+    Ok(json!({ "items": items, "total": page.total, "pending": pending }))
+}
+
+fn text(page: &Page, states: &[StateKind]) -> String {
+    if page.items.is_empty() && page.total == 0 {
+        return format!("{}\n", nothing(states));
+    }
+    let only_pending = states == [StateKind::Pending];
+    let mut text = String::from(if only_pending { "Pending tasks:\n" } else { "Tasks:\n" });
+    for job in &page.items {
+        let _ = writeln!(text, "  {}", line(job, only_pending));
+    }
+    text
+}
+
+fn line(job: &Job, only_pending: bool) -> String {
+    let state = if only_pending { String::new() } else { format!(" [{}]", job.state.kind()) };
+    format!("{}: {}{state} - {}", job.id, job.issue, render::excerpt(&job.message))
+}
+
+fn nothing(states: &[StateKind]) -> String {
+    match states {
+        [one] => format!("No {one} tasks in queue."),
+        _ => "No such tasks in queue.".into(),
+    }
+}
+
+fn table(page: &Page, queue: &Queue, states: &[StateKind]) -> String {
+    if page.items.is_empty() && page.total == 0 {
+        return format!("{}\n", nothing(states));
+    }
+    let mut text = render::jobs_table(&page.items, queue.now(), render::screen_width());
+    let shown = page.items.len() as u64;
+    if shown < page.total {
+        let _ = writeln!(text, "{} more; --limit={} shows them", page.total - shown, page.total);
+    }
+    text
+}

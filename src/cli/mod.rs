@@ -1,0 +1,162 @@
+//! The command line: a client of the same file as everybody else. Only this module prints.
+
+mod cancel;
+mod context;
+mod demo;
+mod enqueue;
+mod exit;
+mod launch;
+mod list;
+mod logs;
+mod render;
+mod show;
+mod stats;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::process::shim;
+
+use self::context::{CliError, Context};
+
+pub use self::exit::Exit;
+
+/// Durable queue for coding agents: enqueue issues, and a worker runs an agent on each.
+///
+/// A job is on disk when `queue enqueue` returns. `worker` gives each job a git worktree, a branch
+/// and an agent session, watches the agent's processes, and judges the result by its commits.
+#[derive(Parser)]
+#[command(
+    name = "kugetsu",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  kugetsu demo                                            see it work, without any set-up
+  kugetsu queue enqueue github.com/shoko/kugetsu#14 'fix the bug'
+  kugetsu worker                                          run the queue's jobs
+  kugetsu queue list --state=all                          what became of them
+  kugetsu logs github.com/shoko/kugetsu#14 -f             watch an agent
+
+Everything is kept in ~/.kugetsu (KUGETSU_DIR). Exit codes are listed in EXITCODES.md."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Add, list, show and cancel jobs
+    #[command(subcommand)]
+    Queue(QueueVerb),
+    /// Run the queue's jobs, until told to end
+    Worker(worker::Arguments),
+    /// Start an agent on an issue now, if the cap allows
+    Start(launch::Arguments),
+    /// Go on with an issue's session now, if the cap allows
+    Continue(launch::Arguments),
+    /// Show what a job's agent logged
+    Logs(logs::Arguments),
+    /// See kugetsu work: a throwaway repository and a scripted agent
+    Demo(demo::Arguments),
+    #[command(hide = true)]
+    Shim { folder: PathBuf },
+    #[command(hide = true)]
+    Supervise(launch::SuperviseArguments),
+    #[command(hide = true)]
+    DemoAgent,
+}
+
+#[derive(Subcommand)]
+enum QueueVerb {
+    /// Add a job; it is on disk when this returns
+    Enqueue(enqueue::Arguments),
+    /// List jobs
+    List(list::Arguments),
+    /// Count jobs
+    Stats(stats::Arguments),
+    /// Show one job with its history
+    Show(show::Arguments),
+    /// Call jobs off; a running one's agent is ended
+    Cancel(cancel::Arguments),
+}
+
+/// Runs one command, and gives its exit code.
+pub fn run(
+    arguments: impl Iterator<Item = OsString>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> u8 {
+    let arguments: Vec<OsString> = arguments.collect();
+    if let [_, verb, folder] = arguments.as_slice()
+        && verb == "shim"
+    {
+        // A shim lives as long as its agent, and needs none of what follows.
+        return run_shim(&PathBuf::from(folder));
+    }
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&error),
+    };
+    let environment: BTreeMap<String, String> = environment
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let context = Context::new(environment);
+    let exit = dispatch(cli.verb, &context).unwrap_or_else(|error| {
+        context.complain(&error);
+        error.exit
+    });
+    exit as u8
+}
+
+fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
+    match verb {
+        Verb::Queue(QueueVerb::Enqueue(arguments)) => enqueue::run(context, arguments),
+        Verb::Queue(QueueVerb::List(arguments)) => list::run(context, &arguments),
+        Verb::Queue(QueueVerb::Stats(arguments)) => stats::run(context, &arguments),
+        Verb::Queue(QueueVerb::Show(arguments)) => show::run(context, &arguments),
+        Verb::Queue(QueueVerb::Cancel(arguments)) => cancel::run(context, &arguments),
+        Verb::Worker(arguments) => worker::run(context, &arguments),
+        Verb::Start(arguments) => launch::run(context, arguments, "started"),
+        Verb::Continue(arguments) => launch::run(context, arguments, "continued"),
+        Verb::Supervise(arguments) => launch::supervise(context, &arguments),
+        Verb::Logs(arguments) => logs::run(context, &arguments),
+        Verb::Demo(arguments) => demo::run(context, &arguments),
+        Verb::DemoAgent => demo::agent(context),
+        Verb::Shim { folder } => match run_shim(&folder) {
+            0 => Ok(Exit::Success),
+            _ => Ok(Exit::General),
+        },
+    }
+}
+
+fn run_shim(folder: &std::path::Path) -> u8 {
+    match shim::run(folder) {
+        Ok(()) => 0,
+        Err(error) => {
+            context::print_error(&format!("shim of {}: {error}", folder.display()));
+            1
+        }
+    }
+}
+
+/// Clap's own code for a wrong call is 2, which has another meaning here.
+fn refuse_usage(error: &clap::Error) -> u8 {
+    // Without its streams there is nobody to tell.
+    let _ = error.print();
+    if error.use_stderr() { Exit::General as u8 } else { Exit::Success as u8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

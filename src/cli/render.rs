@@ -1,0 +1,248 @@
+//! How jobs look: lines, tables, JSON.
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::job::{Attempt, Job, State};
+use crate::time::Timestamp;
+
+/// The length of a message in a line of the scripts' format, in characters.
+const MESSAGE_CHARACTERS: usize = 50;
+
+/// Formats of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListFormat {
+    /// The scripts' lines.
+    Text,
+    /// Columns.
+    Table,
+    /// One object.
+    Json,
+    /// One object a line.
+    Jsonl,
+}
+
+/// Formats of everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The first characters of a message, in one line.
+pub(super) fn excerpt(message: &str) -> String {
+    let line = one_line(message);
+    let mut characters = line.chars();
+    let mut text: String = characters.by_ref().take(MESSAGE_CHARACTERS).collect();
+    if characters.next().is_some() {
+        text.push('…');
+    }
+    text
+}
+
+/// Without line breaks and terminal codes.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").replace(char::is_control, "")
+}
+
+/// A time as distance from now: `3m`, `2h 5m`.
+pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
+    span(now.ms_since(then))
+}
+
+pub(super) fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+/// A job as programs see it in a list.
+pub(super) fn item(job: &Job) -> Value {
+    let pending_since = match &job.state {
+        State::Pending(pending) => pending.since,
+        State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
+            job.enqueued_at
+        }
+    };
+    let run_at = match &job.state {
+        State::Pending(pending) => Some(pending.run_at.to_string()),
+        State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => None,
+    };
+    json!({
+        "id": job.id.0,
+        "issue_ref": job.issue.to_string(),
+        "message": job.message,
+        "state": job.state.kind().name(),
+        "pending_since": pending_since.to_string(),
+        "enqueued_at": job.enqueued_at.to_string(),
+        "run_at": run_at,
+        "started_at": job
+            .lease()
+            .and_then(|lease| lease.run.as_ref())
+            .map(|run| run.started_at.to_string()),
+        "finished_at": job.outcome().map(|outcome| outcome.finished_at.to_string()),
+        "reason": job.outcome().map(|outcome| outcome.reason.name()),
+        "detail": job.outcome().map(|outcome| outcome.detail.clone()),
+        "priority": job.priority,
+        "attempt": job.attempt_number(),
+        "request_id": job.request_id,
+    })
+}
+
+/// A job as programs see it, with its history.
+pub(super) fn whole(job: &Job) -> Value {
+    let mut value = item(job);
+    value["timeout_ms"] = json!(job.timeout_ms);
+    value["max_attempts"] = json!(job.max_attempts);
+    value["worker"] = json!(job.lease().map(|lease| lease.worker.to_string()));
+    value["lease_expires_at"] = json!(job.lease().map(|lease| lease.expires_at.to_string()));
+    value["cancel_requested"] = json!(job.lease().is_some_and(|lease| lease.cancel_requested));
+    value["attempts"] = job.attempts.iter().map(attempt).collect();
+    value
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    json!({
+        "number": attempt.number,
+        "worker": attempt.worker.to_string(),
+        "claimed_at": attempt.claimed_at.to_string(),
+        "started_at": attempt.started_at.map(|at| at.to_string()),
+        "ended_at": attempt.ended_at.to_string(),
+        "reason": attempt.report.reason.name(),
+        "detail": attempt.report.detail,
+        "exit_code": attempt.report.exit_code,
+        "signal": attempt.report.signal,
+        "commits": attempt.report.commits,
+    })
+}
+
+/// What a job's state means right now, in a few words.
+pub(super) fn status(job: &Job, now: Timestamp) -> String {
+    match &job.state {
+        State::Pending(pending) if pending.run_at > now => {
+            format!("due in {}", span(pending.run_at.ms_since(now).max(1000)))
+        }
+        State::Pending(pending) => format!("for {}", ago(now, pending.since)),
+        State::Notified(lease) => match &lease.run {
+            _ if lease.cancel_requested => "being cancelled".into(),
+            Some(run) => format!("running for {}", ago(now, run.started_at)),
+            None => "starting".into(),
+        },
+        State::Completed(outcome) | State::Error(outcome) | State::Cancelled(outcome) => {
+            format!("{}, {} ago", outcome.reason, ago(now, outcome.finished_at))
+        }
+    }
+}
+
+/// Columns, as wide as they must be; the last one is cut at the width of the screen.
+pub(super) fn table(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let columns = header.len();
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.width()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    let before: usize = widths[..columns - 1].iter().map(|width| width + 2).sum();
+    let room = width.saturating_sub(before).max(10);
+    let mut text = String::new();
+    let header: Vec<String> = header.iter().map(|cell| (*cell).to_string()).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        let mut line = String::new();
+        for (at, cell) in row.iter().enumerate() {
+            if at + 1 == columns {
+                line.push_str(&cut(cell, room));
+            } else {
+                line.push_str(cell);
+                line.push_str(&" ".repeat(widths[at] - cell.width() + 2));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cut(text: &str, room: usize) -> String {
+    if text.width() <= room {
+        return text.into();
+    }
+    let mut used = 0;
+    let mut cut: String = text
+        .chars()
+        .take_while(|c| {
+            used += c.width().unwrap_or(0);
+            used < room
+        })
+        .collect();
+    cut.push('…');
+    cut
+}
+
+/// Jobs as a table for a screen.
+pub(super) fn jobs_table(jobs: &[Job], now: Timestamp, width: usize) -> String {
+    let rows: Vec<Vec<String>> = jobs
+        .iter()
+        .map(|job| {
+            vec![
+                job.id.to_string(),
+                job.state.kind().to_string(),
+                status(job, now),
+                job.issue.to_string(),
+                one_line(&job.message),
+            ]
+        })
+        .collect();
+    table(&["ID", "STATE", "", "ISSUE", "MESSAGE"], &rows, width)
+}
+
+/// Columns of the terminal; 100 when there is none.
+pub(super) fn screen_width() -> usize {
+    let size = console::Term::stdout().size_checked();
+    size.map(|(_, columns)| usize::from(columns)).filter(|width| *width >= 40).unwrap_or(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpts_are_one_line_of_fifty_characters() {
+        assert_eq!(excerpt("fix\n\tthe  bug"), "fix the bug");
+        assert_eq!(excerpt(&"x".repeat(50)), "x".repeat(50));
+        assert_eq!(excerpt(&"ü".repeat(51)), format!("{}…", "ü".repeat(50)));
+        assert_eq!(excerpt("red \u{1b}[31mtext"), "red [31mtext");
+    }
+
+    #[test]
+    fn spans() {
+        for (ms, text) in [
+            (0, "0s"),
+            (59_999, "59s"),
+            (61_000, "1m 1s"),
+            (3_600_000, "1h 0m"),
+            (90_000_000, "1d 1h"),
+        ] {
+            assert_eq!(span(ms), text);
+        }
+    }
+
+    #[test]
+    fn tables_line_up_and_are_cut_at_the_edge() {
+        let rows = vec![
+            vec!["1".into(), "日本".into(), "a long message that has no room".into()],
+            vec!["23".into(), "x".into(), "short".into()],
+        ];
+        let text = table(&["ID", "STATE", "MESSAGE"], &rows, 24);
+        assert_eq!(text, "ID  STATE  MESSAGE\n1   日本   a long messag…\n23  x      short\n");
+    }
+}

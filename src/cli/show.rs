@@ -1,0 +1,86 @@
+//! `queue show`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use crate::cli::context::{CliError, Context, print};
+use crate::cli::exit::Exit;
+use crate::cli::render::{self, Format};
+use crate::config::Config;
+use crate::job::{Job, JobId, Session};
+use crate::time::Timestamp;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The job's number
+    id: JobId,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let id = arguments.id;
+    let job = queue.get(id)?.ok_or_else(|| CliError::no_such_job(id))?;
+    let session = queue.session(&job.issue)?;
+    let text = match arguments.format {
+        Format::Json => format!("{:#}\n", json(&job, session.as_ref(), &config)),
+        Format::Text => text(&job, session.as_ref(), &config, queue.now()),
+    };
+    print(&text)?;
+    Ok(Exit::Success)
+}
+
+fn json(job: &Job, session: Option<&Session>, config: &Config) -> serde_json::Value {
+    let mut value = render::whole(job);
+    value["session"] = session.and_then(|session| session.id.clone()).into();
+    value["worktree"] = session.map(|session| session.worktree.clone()).into();
+    value["branch"] = session.map(|session| session.branch.clone()).into();
+    value["log"] = config.agents().log(job.id).to_string_lossy().into();
+    value
+}
+
+fn text(job: &Job, session: Option<&Session>, config: &Config, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    row("job", &job.id.to_string());
+    row("issue", &job.issue.to_string());
+    row("state", &format!("{} ({})", job.state.kind(), render::status(job, now)));
+    if let Some(outcome) = job.outcome().filter(|outcome| !outcome.detail.is_empty()) {
+        row("because", &outcome.detail);
+    }
+    row("message", &render::excerpt(&job.message));
+    row("enqueued", &job.enqueued_at.to_string());
+    if job.priority != 0 {
+        row("priority", &job.priority.to_string());
+    }
+    if let Some(ms) = job.timeout_ms {
+        row("timeout", &render::span(ms));
+    }
+    if let Some(request_id) = &job.request_id {
+        row("request", request_id);
+    }
+    if let Some(session) = session {
+        row("session", session.id.as_deref().unwrap_or("none"));
+        row("worktree", &session.worktree);
+        row("branch", &session.branch);
+    }
+    if job.attempt_number() > 0 {
+        row("log", &config.agents().log(job.id).to_string_lossy());
+    }
+    for attempt in &job.attempts {
+        let length = render::ago(attempt.ended_at, attempt.claimed_at);
+        let report = &attempt.report;
+        let _ = writeln!(
+            text,
+            "attempt {:<2} {} after {length}: {}",
+            attempt.number, report.reason, report.detail
+        );
+    }
+    text
+}

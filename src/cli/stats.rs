@@ -1,0 +1,68 @@
+//! `queue stats`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::context::{CliError, Context, print};
+use crate::cli::exit::Exit;
+use crate::cli::render::{self, Format};
+use crate::job::StateKind;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let stats = queue.stats()?;
+    let now = queue.now();
+    if arguments.format == Format::Json {
+        let value = json!({
+            "pending": stats.pending,
+            "notified": stats.notified,
+            "completed": stats.completed,
+            "error": stats.error,
+            "cancelled": stats.cancelled,
+            "total": StateKind::ALL.map(|kind| stats.count(kind)).iter().sum::<u64>(),
+            "max_agents": config.max_agents,
+            "oldest_pending": stats.oldest_pending.map(|at| at.to_string()),
+            "next_due": stats.next_due.map(|at| at.to_string()),
+            "paused": stats.paused.is_some(),
+        });
+        print(&format!("{value:#}\n"))?;
+        return Ok(Exit::Success);
+    }
+    let mut text = String::new();
+    for kind in StateKind::ALL {
+        let note = match kind {
+            StateKind::Pending => {
+                let oldest = stats.oldest_pending.map(|at| render::ago(now, at));
+                let next = stats.next_due.map(|at| render::span(at.ms_since(now)));
+                match (oldest, next) {
+                    (Some(oldest), Some(next)) => {
+                        format!("  (oldest {oldest} old, next delayed one due in {next})")
+                    }
+                    (Some(oldest), None) => format!("  (oldest {oldest} old)"),
+                    (None, _) => String::new(),
+                }
+            }
+            StateKind::Notified => format!("  (of {} agents)", config.max_agents),
+            StateKind::Completed | StateKind::Error | StateKind::Cancelled => String::new(),
+        };
+        let _ = writeln!(text, "{kind:<10} {:>6}{note}", stats.count(kind));
+    }
+    if let Some(paused) = stats.paused {
+        let until = paused.until.map_or(String::new(), |until| {
+            format!(" for another {}", render::span(until.ms_since(now)))
+        });
+        let _ = writeln!(text, "paused{until}");
+    }
+    print(&text)?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,96 @@
+//! `worker`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::agent::AgentExecutor;
+use crate::cli::context::{CliError, Context, begin_logging, words};
+use crate::cli::exit::Exit;
+use crate::config::Config;
+use crate::daemon::Worker;
+use crate::queue::Queue;
+use crate::worker;
+
+#[derive(Args)]
+#[command(after_help = "\
+Ctrl-C stops claiming and waits for the running agents; a second one ends them and puts their jobs
+back. SIGTERM leaves them running and ends at once: the next worker takes their results
+(KUGETSU_ON_TERM).
+
+Examples:
+  kugetsu worker
+  kugetsu worker --once --max-agents=1")]
+pub(super) struct Arguments {
+    /// End when no job is pending or running any more
+    #[arg(long)]
+    once: bool,
+    /// Most agents at once, in place of MAX_CONCURRENT_AGENTS
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    max_agents: Option<u32>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let mut config = context.config()?;
+    config.max_agents = arguments.max_agents.unwrap_or(config.max_agents);
+    begin_logging(context);
+    check_programs(context, &config)?;
+    let queue = context.queue(&config)?;
+    let words = words()?;
+    let settings = worker::Settings { once: arguments.once, ..config.worker() };
+    let worker = new_worker(&config, queue.clone(), settings)?;
+    let stats = queue.stats()?;
+    tracing::info!(
+        "up to {} agents at once on {}: {} pending, {} running",
+        config.max_agents,
+        config.store.display(),
+        stats.pending,
+        stats.notified
+    );
+    Ok(match worker.run(&words)? {
+        worker::Exit::Idle | worker::Exit::Terminated => Exit::Success,
+        worker::Exit::Interrupted => Exit::Interrupted,
+    })
+}
+
+pub(super) fn new_worker(
+    config: &Config,
+    queue: Queue,
+    settings: worker::Settings,
+) -> Result<Worker, CliError> {
+    let executor = AgentExecutor::new(config.agents())?;
+    Ok(Worker::new(queue, settings, executor)?.with_policy(config.policy))
+}
+
+/// Better said once, now, than by every job.
+pub(super) fn check_programs(context: &Context, config: &Config) -> Result<(), CliError> {
+    let agent = config.agent_command.program();
+    if find_program(context, "git").is_none() {
+        return Err(CliError::general("git is not installed, or not in PATH")
+            .hint("install it (Debian: apt install git)"));
+    }
+    if !agent.contains('{') && find_program(context, agent).is_none() {
+        let message = format!("the agent's program '{agent}' is not installed, or not in PATH");
+        let hint = if agent == "opencode" {
+            "install it (npm install -g opencode-ai), or set KUGETSU_AGENT_COMMAND"
+        } else {
+            "see KUGETSU_AGENT_COMMAND"
+        };
+        return Err(CliError::general(message).hint(hint));
+    }
+    Ok(())
+}
+
+fn find_program(context: &Context, program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| is_executable(path));
+    }
+    let path = context.environment.get("PATH")?;
+    std::env::split_paths(path).map(|folder| folder.join(program)).find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
