@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -17,10 +18,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::job::limits;
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
@@ -41,7 +42,7 @@ pub fn run(folder: &Path) -> io::Result<()> {
     prctl::set_name(c"kugetsu-shim")?;
     let spec = run.spec()?.ok_or_else(|| io::Error::other("the run has no spec.json"))?;
     let lock = run.try_lock()?.ok_or_else(|| io::Error::other("the run's lock is held"))?;
-    let signals = Signals::block()?;
+    let signals = Signals::catch()?;
     io::stdout().write_all(READY)?;
     io::stdout().flush()?;
     if !wait_at_gate(&signals)? {
@@ -57,7 +58,7 @@ fn wait_at_gate(signals: &Signals) -> io::Result<bool> {
     let stdin = io::stdin();
     let mut ready = [
         PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
-        PollFd::new(signals.0.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.words.as_fd(), PollFlags::POLLIN),
     ];
     let timeout = PollTimeout::try_from(Duration::from_millis(limits::GATE_WAIT_MS_MAX))
         .map_err(io::Error::other)?;
@@ -168,11 +169,11 @@ impl Agent<'_> {
     /// Waits for the next thing to happen, and answers it.
     fn step(&mut self) -> io::Result<()> {
         match self.signals.next(self.patience())? {
-            Some(Signal::SIGCHLD) => self.reap()?,
-            Some(_) if self.ending.is_some() => self.kill()?,
-            Some(_) => self.end(Cause::Terminated)?,
-            None => {}
+            Heard::End if self.ending.is_some() => self.kill()?,
+            Heard::End => self.end(Cause::Terminated)?,
+            Heard::Child | Heard::Nothing => {}
         }
+        self.reap()?;
         match self.ending {
             Some((_, kill_at)) if monotonic() >= kill_at => self.kill()?,
             Some(_) => {}
@@ -262,37 +263,66 @@ fn has_children() -> io::Result<bool> {
     }
 }
 
-/// The signals that a shim answers, read one by one instead of interrupting it.
-struct Signals(SignalFd);
+/// What a shim hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// A child has ended, perhaps.
+    Child,
+    /// The run is to be ended.
+    End,
+    Nothing,
+}
+
+/// The signals that a shim answers, as bytes in pipes.
+///
+/// They are handled and not blocked: a child would inherit blocked ones, and be deaf to TERM.
+struct Signals {
+    children: UnixStream,
+    words: UnixStream,
+}
 
 impl Signals {
-    fn block() -> io::Result<Signals> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-            set.add(signal);
-        }
-        set.thread_block()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Signals(SignalFd::with_flags(&set, flags)?))
+    fn catch() -> io::Result<Signals> {
+        // Whoever started this may have blocked some.
+        SigSet::empty().thread_set_mask()?;
+        Ok(Signals { children: pipe_of(&[SIGCHLD])?, words: pipe_of(&[SIGTERM, SIGINT, SIGHUP])? })
     }
 
-    /// The next signal, if one comes in time.
-    fn next(&self, patience: Duration) -> io::Result<Option<Signal>> {
-        if let Some(signal) = self.read()? {
-            return Ok(Some(signal));
-        }
-        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+    /// The next thing to hear, if it comes in time.
+    fn next(&self, patience: Duration) -> io::Result<Heard> {
+        let mut ready = [
+            PollFd::new(self.words.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
+        ];
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut ready, timeout) {
-            Ok(_) | Err(Errno::EINTR) => self.read(),
-            Err(errno) => Err(errno.into()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        if drain(&self.words)? {
+            return Ok(Heard::End);
+        }
+        Ok(if drain(&self.children)? { Heard::Child } else { Heard::Nothing })
     }
+}
 
-    fn read(&self) -> io::Result<Option<Signal>> {
-        let Some(info) = self.0.read_signal()? else { return Ok(None) };
-        let number = i32::try_from(info.ssi_signo).map_err(io::Error::other)?;
-        Ok(Some(Signal::try_from(number)?))
+/// The reading end of a pipe that gets a byte for each of these signals.
+fn pipe_of(signals: &[i32]) -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    for signal in signals {
+        signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
+    }
+    Ok(read)
+}
+
+/// Takes everything out of a pipe. Says whether there was anything.
+fn drain(mut pipe: &UnixStream) -> io::Result<bool> {
+    let mut bytes = [0; 64];
+    match pipe.read(&mut bytes) {
+        Ok(count) => Ok(count > 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

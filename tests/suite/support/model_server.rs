@@ -71,25 +71,16 @@ impl ModelServer {
     /// short text and use up nothing.
     pub fn start(script: Vec<Reply>) -> ModelServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a loopback port");
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
+        let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
-            conversation: Mutex::new(Conversation {
-                script: script.into(),
-                requests: Vec::new(),
-            }),
+            conversation: Mutex::new(Conversation { script: script.into(), requests: Vec::new() }),
             stopping: AtomicBool::new(false),
         });
         let acceptor = thread::spawn({
             let shared = Arc::clone(&shared);
             move || accept_until_stopped(&listener, &shared)
         });
-        ModelServer {
-            address,
-            shared,
-            acceptor: Some(acceptor),
-        }
+        ModelServer { address, shared, acceptor: Some(acceptor) }
     }
 
     /// The base of the API, `http://127.0.0.1:PORT/v1`.
@@ -118,9 +109,7 @@ impl Drop for ModelServer {
 impl Shared {
     // A panic on one connection must not hide the requests that explain it.
     fn conversation(&self) -> MutexGuard<'_, Conversation> {
-        self.conversation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the request and gives the events that answer it.
@@ -129,10 +118,7 @@ impl Shared {
         let mut conversation = self.conversation();
         conversation.requests.push(request);
         let reply = if with_tools {
-            conversation
-                .script
-                .pop_front()
-                .unwrap_or_else(|| Reply::Text("done".to_owned()))
+            conversation.script.pop_front().unwrap_or_else(|| Reply::Text("done".to_owned()))
         } else {
             Reply::Text("scripted title".to_owned())
         };
@@ -142,9 +128,7 @@ impl Shared {
 
 /// Whether a request body offers tools, as those of the agent do and those of helpers do not.
 pub fn carries_tools(request: &Value) -> bool {
-    request["tools"]
-        .as_array()
-        .is_some_and(|tools| !tools.is_empty())
+    request["tools"].as_array().is_some_and(|tools| !tools.is_empty())
 }
 
 /// The text of a file for `OPENCODE_CONFIG` that leaves the server at `url` as the only model.
@@ -266,9 +250,7 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Value> {
     let mut head = reader.take(REQUEST_HEAD_BYTES_MAX);
     let request_line = read_head_line(&mut head)?;
     if !request_line.starts_with("POST /v1/chat/completions ") {
-        return Err(io::Error::other(format!(
-            "no such thing here: {request_line}"
-        )));
+        return Err(io::Error::other(format!("no such thing here: {request_line}")));
     }
     let mut body_bytes: Option<u64> = None;
     loop {
@@ -294,9 +276,7 @@ fn read_head_line(head: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     head.read_line(&mut line)?;
     // The end of the connection, or of the allowance, also shows as a line without its end.
-    let line = line
-        .strip_suffix("\r\n")
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    let line = line.strip_suffix("\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(line.to_owned())
 }
 

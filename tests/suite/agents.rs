@@ -1,0 +1,272 @@
+//! Scripted agents through the whole pipeline: what they do, and what becomes of their jobs.
+
+use std::fs;
+
+use crate::support::{World, is_alive, wait_for};
+
+const COMMIT: &str = "echo work > work.txt; git add work.txt; git commit -qm work";
+
+/// One attempt of an agent, and the job after it.
+fn check(script: &str, options: &[&str], state: &str, reason: &str) -> (World, serde_json::Value) {
+    let mut world = World::new();
+    world.agent(script);
+    world.set("KUGETSU_MAX_ATTEMPTS", "1");
+    let id = world.enqueue(1, options);
+    world.work();
+    let job = world.job(id);
+    assert_eq!(
+        (job["state"].as_str(), job["reason"].as_str()),
+        (Some(state), Some(reason)),
+        "{job:#}\n{}",
+        world.log(id)
+    );
+    world.assert_no_process_left();
+    assert_eq!(fs::read_dir(world.home().join("runs")).expect("a folder").count(), 0);
+    (world, job)
+}
+
+#[test]
+fn a_commit_completes_the_job() {
+    let (world, job) = check(COMMIT, &[], "completed", "done");
+    assert_eq!(job["attempts"][0]["commits"], 1);
+    assert_eq!(job["branch"], "issue-1");
+    let worktree = world.worktree(1);
+    assert_eq!(job["worktree"], worktree.display().to_string());
+    assert_eq!(world.git(&worktree, &["log", "--format=%s", "issue-1"]), "work\nbegin");
+    assert_eq!(world.git(&worktree, &["status", "--porcelain", "--ignored"]), "!! .kugetsu/");
+}
+
+#[test]
+fn a_commit_counts_also_when_the_agent_fails_afterwards() {
+    let (_, job) = check(&format!("{COMMIT}; exit 1"), &[], "completed", "done");
+    assert_eq!(job["detail"], "1 commit, although it ended with exit code 1");
+}
+
+#[test]
+fn nothing_done_is_an_error() {
+    check("exit 0", &[], "error", "no_changes");
+}
+
+#[test]
+fn a_failure_is_an_error_with_the_last_words() {
+    let (_, job) = check("echo; echo 'no credit left' >&2; exit 1", &[], "error", "agent_error");
+    assert_eq!(job["detail"], "exit code 1: no credit left");
+    assert_eq!(job["attempts"][0]["exit_code"], 1);
+}
+
+#[test]
+fn changes_without_a_commit_are_reminded_of_once() {
+    let script = "cat >> ../said; echo x >> work.txt";
+    let (world, job) = check(script, &[], "error", "uncommitted");
+    let said = fs::read_to_string(world.home().join("worktrees/said")).expect("it was written");
+    assert!(said.starts_with("fix itYou ended without a commit"), "{said}");
+    assert_eq!(said.matches("without a commit").count(), 1);
+    assert_eq!(job["attempts"].as_array().map(Vec::len), Some(1), "all in one attempt");
+    let kept = fs::read_to_string(world.worktree(1).join("work.txt"));
+    assert_eq!(kept.expect("changes are kept"), "x\nx\n");
+}
+
+#[test]
+fn a_reminder_that_is_heeded_completes_the_job() {
+    let script =
+        "if [ -e work.txt ]; then git add .; git commit -qm work; else echo x > work.txt; fi";
+    let (world, _) = check(script, &[], "completed", "done");
+    assert_eq!(world.git(&world.worktree(1), &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_failure_is_retried_and_the_worktree_is_the_same() {
+    let mut world = World::new();
+    world.agent(&format!(
+        "echo $KUGETSU_JOB >> ../tries; [ $KUGETSU_ATTEMPT = 3 ] || exit 1; {COMMIT}"
+    ));
+    let id = world.enqueue(1, &[]);
+    world.work();
+    let job = world.job(id);
+    assert_eq!(job["state"], "completed", "{job:#}");
+    let tries = fs::read_to_string(world.home().join("worktrees/tries")).expect("it was written");
+    assert_eq!(tries, format!("{id}/1\n{id}/2\n{id}/3\n"));
+}
+
+#[test]
+fn an_agent_that_ignores_term_is_killed_after_its_grace() {
+    let script =
+        "trap '' TERM; (trap '' TERM; setsid sleep 1000 & sleep 1000) & sleep 1000 & wait; wait";
+    let (_, job) = check(script, &["--timeout=400ms"], "error", "timeout");
+    assert_eq!(job["attempts"][0]["signal"], 9);
+}
+
+#[test]
+fn an_agent_that_hangs_is_ended_by_term() {
+    let (_, job) = check("exec sleep 1000", &["--timeout=400ms"], "error", "timeout");
+    assert_eq!(job["attempts"][0]["signal"], 15);
+}
+
+#[test]
+fn a_timeout_keeps_what_was_committed() {
+    let (world, job) =
+        check(&format!("{COMMIT}; sleep 1000"), &["--timeout=700ms"], "error", "timeout");
+    assert_eq!(job["attempts"][0]["commits"], 1);
+    assert_eq!(world.git(&world.worktree(1), &["log", "-1", "--format=%s"]), "work");
+}
+
+#[test]
+fn a_flood_of_log_is_stopped() {
+    let mut world = World::new();
+    world.agent("yes flood");
+    world.set("KUGETSU_LOG_MAX", "1MiB");
+    let id = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.job(id)["reason"], "log_limit");
+    world.assert_no_process_left();
+}
+
+#[test]
+fn what_an_agent_leaves_running_ends_with_it() {
+    let script = format!(
+        "{COMMIT}; sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' & (setsid sleep 1000 &) ; exit 0"
+    );
+    check(&script, &[], "completed", "done");
+}
+
+#[test]
+fn an_agent_that_cannot_be_started_is_tried_again_a_few_times() {
+    let mut world = World::new();
+    world.set("KUGETSU_AGENT_COMMAND", "{worktree}/no-such-program");
+    let id = world.enqueue(1, &[]);
+    world.work();
+    let job = world.job(id);
+    assert_eq!(job["reason"], "start_failed", "{job:#}");
+    assert_eq!(job["attempts"].as_array().map(Vec::len), Some(5));
+    assert!(job["detail"].as_str().is_some_and(|d| d.contains("no-such-program")), "{job:#}");
+}
+
+#[test]
+fn an_agent_gets_its_world_and_nothing_else() {
+    let mut world = World::new();
+    world.agent(&format!(
+        "{{ echo \"args: $*\"; echo \"PWD: $PWD\"; echo \"cwd: $(readlink /proc/$$/cwd)\"; \
+           echo \"input: $(cat)\"; ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]*\\) -> /fd \\1 /p'; \
+           echo \"sid: $(cut -d' ' -f6 /proc/$$/stat)\"; env; }} > {0}/seen.tmp; \
+         mv {0}/seen.tmp {0}/seen; {COMMIT}",
+        world.root().display()
+    ));
+    let agent = world.root().join("agent.sh");
+    let template = format!(
+        "sh {} {{job}} '{{issue}} x' [ --session {{session}} ] {{branch}}",
+        agent.display()
+    );
+    world.set("KUGETSU_AGENT_COMMAND", &template);
+    world.set("GITEA_TOKEN", "t0p-s3cret");
+    world.set("OPENCODE_SERVER_PASSWORD", "not for agents");
+    world.set("OPENCODE_PID", "1");
+    world.set("GIT_DIR", "/nowhere");
+    let id = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.state(id), "completed", "{}", world.log(id));
+    let seen = fs::read_to_string(world.root().join("seen")).expect("it was written");
+    let worktree = world.worktree(1).display().to_string();
+    let has = |line: &str| assert!(seen.lines().any(|l| l == line), "no {line:?} in:\n{seen}");
+    has(&format!("args: {id} git.test/o/r#1 x issue-1"));
+    has(&format!("PWD: {worktree}"));
+    has(&format!("cwd: {worktree}"));
+    has("input: fix it");
+    has(&format!("KUGETSU_MESSAGE_FILE={worktree}/.kugetsu/msg.txt"));
+    has("KUGETSU_ISSUE=git.test/o/r#1");
+    has("KUGETSU_BRANCH=issue-1");
+    has("KUGETSU_SESSION=");
+    has(&format!("KUGETSU_WORKTREE={worktree}"));
+    has(&format!("KUGETSU_JOB={id}/1"));
+    has("GITEA_TOKEN=t0p-s3cret");
+    for absent in ["OPENCODE_SERVER_PASSWORD", "OPENCODE_PID", "GIT_DIR"] {
+        assert!(!seen.contains(&format!("{absent}=")), "{seen}");
+    }
+    let open: Vec<&str> =
+        seen.lines().filter_map(|line| line.strip_prefix("fd ")?.split(' ').nth(1)).collect();
+    assert!(!open.iter().any(|file| file.contains("queue.redb") || file.contains("/wake")));
+    assert!(open.iter().any(|file| file.ends_with("/lock")), "it holds its run's lock: {open:?}");
+    let context = fs::read_to_string(world.worktree(1).join(".kugetsu/context.txt"));
+    assert!(context.expect("a file").contains("issue: git.test/o/r#1\nbranch: issue-1\nbase: "));
+}
+
+#[test]
+fn a_secret_is_written_down_nowhere() {
+    let mut world = World::new();
+    world.agent(COMMIT);
+    fs::create_dir_all(world.home()).expect("a folder");
+    fs::write(world.home().join("config"), "GITEA_TOKEN=t0p-s3cret\n").expect("a file");
+    world.agent(&format!("[ \"$GITEA_TOKEN\" = t0p-s3cret ] && {{ {COMMIT}; }}; sleep 1000"));
+    let id = world.enqueue(1, &[]);
+    let worker = world.worker(&[]);
+    wait_for("a commit", || world.worktree(1).join("work.txt").exists().then_some(()));
+    let found = grep(&world.root(), b"t0p-s3cret");
+    let expected = [world.root().join("agent.sh"), world.home().join("config")]
+        .map(|p| p.display().to_string());
+    let mut expected = expected.to_vec();
+    expected.sort();
+    assert_eq!(found, expected, "it is where the test put it, and nowhere else");
+    world.ok(&["queue", "cancel", &id.to_string()]);
+    world.ended(id);
+    drop(worker);
+}
+
+fn grep(folder: &std::path::Path, needle: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().expect("a kind");
+        if kind.is_dir() {
+            found.extend(grep(&path, needle));
+        } else if kind.is_file() {
+            let bytes = fs::read(&path).unwrap_or_default();
+            if bytes.windows(needle.len()).any(|window| window == needle) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn cancelling_a_running_job_ends_its_agent() {
+    let mut world = World::new();
+    world.agent(&format!("echo $$ > {}/pid; exec sleep 1000", world.root().display()));
+    let id = world.enqueue(1, &[]);
+    let waiting = world.enqueue(1, &[]);
+    let _worker = world.worker(&[]);
+    let pid: i32 = world.file("pid").trim().parse().expect("a pid");
+    let said = world.ok(&["queue", "cancel", &waiting.to_string(), &id.to_string()]);
+    assert_eq!(
+        said,
+        format!(
+            "Cancelled {waiting}: git.test/o/r#1\nCancelling {id}: git.test/o/r#1 (ending its agent)\n"
+        )
+    );
+    let job = world.ended(id);
+    assert_eq!(job["state"], "cancelled");
+    assert!(!is_alive(pid));
+    let again = world.run(&["queue", "cancel", &id.to_string()]);
+    assert_eq!((again.code, again.stdout), (0, format!("Cancelled {id}: git.test/o/r#1\n")));
+}
+
+#[test]
+fn jobs_of_one_issue_run_one_after_the_other_and_others_side_by_side() {
+    let mut world = World::new();
+    // Each agent waits until two issues are at work at once; a second of one issue would see the
+    // first one's file.
+    world.agent(&format!(
+        "set -e; cd {}; n=${{KUGETSU_ISSUE##*#}}; mkdir busy-$n; \
+         until [ -d busy-1 -a -d busy-2 ] || [ -e met ]; do sleep 0.01; done; touch met; \
+         rmdir busy-$n; cd $PWD; cd \"$KUGETSU_WORKTREE\"; {}",
+        world.root().display(),
+        "echo $KUGETSU_JOB >> work.txt; git add .; git commit -qm \"$KUGETSU_JOB\""
+    ));
+    let ids = [world.enqueue(1, &[]), world.enqueue(1, &[]), world.enqueue(2, &[])];
+    world.work();
+    for id in ids {
+        assert_eq!(world.state(id), "completed", "{}", world.log(id));
+    }
+    let order = world.git(&world.worktree(1), &["log", "--reverse", "--format=%s"]);
+    assert_eq!(order, format!("begin\n{}/1\n{}/1", ids[0], ids[1]));
+}

@@ -1,0 +1,4 @@
+//! The tests that need real processes: kugetsu as its users run it.
+
+mod agents;
+mod support;

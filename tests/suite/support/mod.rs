@@ -1,0 +1,300 @@
+//! A world for a test: a folder of its own, a remote repository, and kugetsu as a program.
+
+#[expect(dead_code, reason = "to be used by the tests with opencode")]
+pub mod model_server;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No wait for a condition is longer: a machine may be slow, but not dead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The repository that every world has.
+pub const REPOSITORY: &str = "git.test/o/r";
+
+/// A throwaway home with a remote, and the environment that commands run in.
+pub struct World {
+    root: TempDir,
+    environment: BTreeMap<String, String>,
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl World {
+    pub fn new() -> World {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let path = root.path().canonicalize().expect("it has a path");
+        let mut world = World { root, environment: BTreeMap::new() };
+        for name in ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"] {
+            if let Ok(value) = std::env::var(name) {
+                world.set(name, &value);
+            }
+        }
+        world.set("HOME", &path.join("home").display().to_string());
+        world.set("GIT_CONFIG_NOSYSTEM", "1");
+        world.set("KUGETSU_DIR", &path.join("k").display().to_string());
+        let remote = format!("file://{}/remote/{{path}}.git", path.display());
+        world.set("KUGETSU_CLONE_URL", &remote);
+        world.set("KUGETSU_SPAWN_DELAY", "0s");
+        world.set("KUGETSU_RETRY_DELAY", "10ms");
+        world.set("KUGETSU_KILL_GRACE", "300ms");
+        world.set("KUGETSU_POLL_INTERVAL", "500ms");
+        world.set("KUGETSU_LEASE", "3s");
+        fs::create_dir_all(path.join("home")).expect("a folder");
+        let identity = "[user]\n\tname = Test\n\temail = test@localhost\n";
+        fs::write(path.join("home/.gitconfig"), identity).expect("a file");
+        world.make_remote("o/r");
+        world
+    }
+
+    /// Where everything of this world is.
+    pub fn root(&self) -> PathBuf {
+        self.root.path().canonicalize().expect("it has a path")
+    }
+
+    /// kugetsu's folder.
+    pub fn home(&self) -> PathBuf {
+        self.root().join("k")
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.into(), value.into());
+    }
+
+    /// A bare repository with one commit on `main`.
+    pub fn make_remote(&self, path: &str) {
+        let root = self.root();
+        let draft = root.join("draft");
+        fs::create_dir_all(&draft).expect("a folder");
+        fs::write(draft.join("README"), "begin\n").expect("a file");
+        self.git(&draft, &["init", "-q", "-b", "main"]);
+        self.git(&draft, &["add", "README"]);
+        self.git(&draft, &["commit", "-q", "-m", "begin"]);
+        let remote = root.join("remote").join(format!("{path}.git"));
+        let remote = remote.to_str().expect("a path of letters");
+        self.git(&draft, &["clone", "-q", "--bare", ".", remote]);
+        fs::remove_dir_all(draft).expect("it is ours");
+    }
+
+    pub fn git(&self, folder: &Path, arguments: &[&str]) -> String {
+        let output = program("git")
+            .current_dir(folder)
+            .args(arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .output()
+            .expect("git runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "git {arguments:?}: {stderr}");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_string()
+    }
+
+    /// Makes a shell script the agent.
+    pub fn agent(&mut self, script: &str) {
+        let path = self.root().join("agent.sh");
+        fs::write(&path, script).expect("a file");
+        self.set("KUGETSU_AGENT_COMMAND", &format!("sh {}", path.display()));
+    }
+
+    /// kugetsu with arguments, in this world.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program(env!("CARGO_BIN_EXE_kugetsu"));
+        command
+            .args(arguments)
+            .current_dir(self.root())
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self.command(arguments).output().expect("kugetsu runs");
+        Ran {
+            code: output.status.code().expect("it ends by itself"),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command with something on its standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut child =
+            self.command(arguments).stdin(Stdio::piped()).spawn().expect("kugetsu runs");
+        let mut stdin = child.stdin.take().expect("it is a pipe");
+        // A command that refuses early does not read all of it.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        let output = child.wait_with_output().expect("kugetsu ends");
+        Ran {
+            code: output.status.code().expect("it ends by itself"),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command that must succeed, and gives its standard output.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
+        ran.stdout
+    }
+
+    /// Enqueues a job for an issue of the repository, and gives its number.
+    pub fn enqueue(&self, issue: u64, more: &[&str]) -> u64 {
+        let issue = format!("{REPOSITORY}#{issue}");
+        let arguments = [&["queue", "enqueue", &issue, "fix it", "--format=json"], more].concat();
+        let value: Value = serde_json::from_str(&self.ok(&arguments)).expect("JSON");
+        value["id"].as_u64().expect("a number")
+    }
+
+    /// Everything that `queue show` tells of a job.
+    pub fn job(&self, id: u64) -> Value {
+        let text = self.ok(&["queue", "show", &id.to_string(), "--format=json"]);
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    pub fn state(&self, id: u64) -> String {
+        self.job(id)["state"].as_str().expect("a state").to_string()
+    }
+
+    /// The folder that an issue of the repository is worked on in.
+    pub fn worktree(&self, issue: u64) -> PathBuf {
+        self.home().join(format!("worktrees/git.test+o+r+{issue}"))
+    }
+
+    pub fn log(&self, id: u64) -> String {
+        fs::read_to_string(self.home().join(format!("logs/dev-{id}.log"))).unwrap_or_default()
+    }
+
+    /// A worker in the background, killed when dropped.
+    pub fn worker(&self, more: &[&str]) -> Background {
+        let errors = self.root().join("worker.log");
+        let log = fs::File::options().create(true).append(true).open(errors).expect("a file");
+        let mut command = self.command(&[&["worker"], more].concat());
+        Background(command.stdout(Stdio::null()).stderr(log).spawn().expect("kugetsu runs"))
+    }
+
+    /// Runs the queue until nothing is left.
+    pub fn work(&self) {
+        self.ok(&["worker", "--once"]);
+    }
+
+    /// Waits until a job has ended, and gives it.
+    pub fn ended(&self, id: u64) -> Value {
+        wait_for(&format!("the end of job {id}"), || {
+            let job = self.job(id);
+            let state = job["state"].as_str().expect("a state");
+            matches!(state, "completed" | "error" | "cancelled").then(|| job.clone())
+        })
+    }
+
+    /// Waits until a file is there and not empty, and gives its text.
+    pub fn file(&self, name: &str) -> String {
+        let path = self.root().join(name);
+        wait_for(&format!("the file {name}"), || {
+            fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'))
+        })
+    }
+
+    /// Nothing of this world's runs is alive.
+    pub fn assert_no_process_left(&self) {
+        let root = self.root();
+        let marker = format!("KUGETSU_DIR={}", root.join("k").display());
+        wait_for("the end of every process", || {
+            let left = processes_with(&marker);
+            left.is_empty().then_some(())
+        });
+    }
+}
+
+/// A program of our own that runs until it is told to end.
+pub struct Background(Child);
+
+impl Background {
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).expect("a pid")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("it is our child");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("the end of a process", || self.0.try_wait().expect("it is our child"))
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("it is our child").is_none()
+    }
+
+    /// SIGKILL, and its end.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests start programs as their users do")]
+fn program(program: &str) -> Command {
+    Command::new(program)
+}
+
+/// Waits for a condition, and gives what it gives.
+#[expect(clippy::disallowed_methods, reason = "the one place where tests wait")]
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(result) = condition() {
+            return result;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Processes with an entry in their environment, zombies left out.
+pub fn processes_with(marker: &str) -> Vec<i32> {
+    let own = std::process::id();
+    let entries = fs::read_dir("/proc").expect("/proc is there");
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| u32::try_from(*pid) != Ok(own))
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes())
+        })
+        .collect()
+}
+
+/// Whether a process is there and not a zombie.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
