@@ -85,7 +85,7 @@ fn git(folder: &Path) -> Command {
 fn said(output: &Output) -> String {
     let lines = || output.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let telling = lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:"));
-    let line = telling.or_else(|| lines().last()).unwrap_or("it failed without a word");
+    let line = telling.or_else(|| lines().next_back()).unwrap_or("it failed without a word");
     without_password(line)
 }
 

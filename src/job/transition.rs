@@ -87,7 +87,7 @@ pub enum Finding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// The job as it is from now on.
-    Changed(Job),
+    Changed(Box<Job>),
     /// It was so before.
     AlreadySo,
 }
@@ -120,7 +120,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
         Event::Renew { token, lease_ms } => renew(job, token, lease_ms, now),
         Event::Finish { token, report, policy, seed } => {
             let lease = held(job, token)?;
-            Ok(Next::Changed(end(job, lease, report, &policy, seed, now)))
+            Ok(Next::Changed(Box::new(end(job, lease, report, &policy, seed, now))))
         }
         Event::Lapse { token, finding, policy, seed } => {
             let lease = held(job, token)?;
@@ -133,7 +133,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
                 }
                 Finding::Ended(report) => report,
             };
-            Ok(Next::Changed(end(job, lease, report, &policy, seed, now)))
+            Ok(Next::Changed(Box::new(end(job, lease, report, &policy, seed, now))))
         }
         Event::Adopt { token, worker, new_token, lease_ms } => {
             let mut lease = held(job, token)?.clone();
@@ -168,7 +168,7 @@ fn claim(
                 run: None,
                 cancel_requested: false,
             });
-            Ok(Next::Changed(next))
+            Ok(Next::Changed(Box::new(next)))
         }
         State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
             Err(Refused::Wrong(job.state.kind()))
@@ -226,7 +226,7 @@ fn retry_again(job: &Job, now: Timestamp) -> Result<Next, Refused> {
             let mut next = job.clone();
             next.spent = Spent { claims: job.spent.claims, ..Spent::default() };
             next.state = State::Pending(Pending { run_at: now, since: now });
-            Ok(Next::Changed(next))
+            Ok(Next::Changed(Box::new(next)))
         }
     }
 }
@@ -244,7 +244,7 @@ fn held(job: &Job, token: Token) -> Result<&Lease, Refused> {
 }
 
 fn changed(job: &Job, state: State) -> Next {
-    Next::Changed(Job { state, ..job.clone() })
+    Next::Changed(Box::new(Job { state, ..job.clone() }))
 }
 
 /// What becomes of a job whose attempt is over: ended, or pending again.

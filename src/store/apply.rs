@@ -245,7 +245,7 @@ fn happen(
     Ok(match transition::apply(&job, event, now) {
         Ok(Next::Changed(after)) => {
             save(tables, Some(&job), &after)?;
-            Ok(Reply::Changed(Box::new(after)))
+            Ok(Reply::Changed(after))
         }
         Ok(Next::AlreadySo) => Ok(Reply::AlreadySo(Box::new(job))),
         Err(refused) => Err(OpRefused::Transition(job.id, refused)),

@@ -22,7 +22,7 @@ fn claimed(number: u64, token: u64) -> Box<Job> {
         lease_ms: SETTINGS.lease_ms,
     };
     match transition::apply(&job, claim, Timestamp(0)) {
-        Ok(Next::Changed(job)) => Box::new(job),
+        Ok(Next::Changed(job)) => job,
         other => panic!("a due job can be claimed: {other:?}"),
     }
 }

@@ -253,7 +253,7 @@ fn an_attempt_is_remembered_and_a_retry_starts_the_budgets_anew() {
         let Ok(Next::Changed(next)) = apply(&job, event("finish agent_error"), NOW) else {
             panic!("a failure changes the job");
         };
-        job = next;
+        job = *next;
     }
     assert_eq!(job.attempts.len(), limits::ATTEMPTS_KEPT_MAX);
     assert_eq!(job.attempts[0].started_at, Some(Timestamp(950_000)));

@@ -266,7 +266,7 @@ impl Tables for WriteTables<'_> {
                     self.leases.remove((old.expires_at.0, id)).or_damaged(self.path)?;
                     self.leases.insert((new.expires_at.0, id), ()).or_damaged(self.path)?;
                 }
-                return Ok(());
+                Ok(())
             }
             Some(before) => {
                 assert_eq!(before.issue, after.issue, "a job keeps its issue");

@@ -36,6 +36,7 @@ pub struct Ran {
 }
 
 impl World {
+    #[expect(clippy::disallowed_methods, reason = "the one place where tests read it")]
     pub fn new() -> World {
         let root = tempfile::tempdir().expect("a temporary folder");
         let path = root.path().canonicalize().expect("it has a path");

@@ -1,0 +1,409 @@
+//! Whatever dies, and when: what is left, and what the next worker makes of it.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::support::{World, is_alive, wait_for};
+
+/// Writes its pid to `begun`, waits for the file `go`, and commits.
+fn waiting_agent(world: &mut World) {
+    let root = world.root();
+    let root = root.display();
+    world.agent(&format!(
+        "echo $$ >> {root}/begun; until [ -e {root}/go ]; do sleep 0.02; done; \
+         echo work >> work.txt; git add .; git commit -qm work"
+    ));
+}
+
+fn begun(world: &World) -> Vec<i32> {
+    let text = fs::read_to_string(world.root().join("begun")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn wait_for_agents(world: &World, count: usize) -> Vec<i32> {
+    wait_for("agents to begin", || Some(begun(world)).filter(|pids| pids.len() >= count))
+}
+
+fn let_go(world: &World) {
+    fs::write(world.root().join("go"), "").expect("a file");
+}
+
+fn reasons(job: &Value) -> Vec<&str> {
+    let attempts = job["attempts"].as_array().expect("attempts");
+    attempts.iter().filter_map(|attempt| attempt["reason"].as_str()).collect()
+}
+
+/// The shim of the only run.
+fn shim_pid(world: &World) -> i32 {
+    let marker = format!("KUGETSU_DIR={}", world.home().display());
+    let is_shim = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "kugetsu-shim"
+    };
+    wait_for("a shim", || crate::support::processes_with(&marker).into_iter().find(is_shim))
+}
+
+fn kill_one(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it is ours");
+}
+
+#[test]
+fn an_agent_outlives_its_worker_and_the_next_worker_takes_its_result() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let id = world.enqueue(1, &[]);
+    let mut worker = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    worker.kill();
+    assert!(is_alive(agent), "the shim holds it");
+    let_go(&world);
+    wait_for("the end of the agent", || (!is_alive(agent)).then_some(()));
+    assert_eq!(world.state(id), "notified", "nobody is there to record it");
+    world.work();
+    let job = world.job(id);
+    assert_eq!((&job["state"], reasons(&job)), (&json!("completed"), vec!["done"]));
+    assert_eq!(begun(&world).len(), 1);
+    world.assert_no_process_left();
+}
+
+#[test]
+fn no_second_agent_while_the_first_one_lives() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    world.set("KUGETSU_LEASE", "300ms");
+    world.set("KUGETSU_POLL_INTERVAL", "50ms");
+    world.set("KUGETSU_LOG", "debug");
+    let id = world.enqueue(1, &[]);
+    let next = world.enqueue(1, &[]);
+    let mut first = world.worker(&[]);
+    wait_for_agents(&world, 1);
+    first.kill();
+    let _second = world.worker(&[]);
+    wait_for("the second worker to look at the lapsed lease", || {
+        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
+        (log.matches("its worker is gone, its agent is not").count() >= 3).then_some(())
+    });
+    assert_eq!((world.state(id), world.state(next)), ("notified".into(), "pending".into()));
+    assert_eq!(begun(&world).len(), 1);
+    let_go(&world);
+    assert_eq!(world.ended(id)["state"], "completed");
+    assert_eq!(world.ended(next)["state"], "completed");
+    assert_eq!(begun(&world).len(), 2);
+}
+
+#[test]
+fn a_worker_that_was_only_stopped_goes_on_with_its_agent() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    world.set("KUGETSU_LEASE", "300ms");
+    world.set("KUGETSU_POLL_INTERVAL", "50ms");
+    world.set("KUGETSU_LOG", "debug");
+    let id = world.enqueue(1, &[]);
+    let first = world.worker(&[]);
+    wait_for_agents(&world, 1);
+    first.signal(Signal::SIGSTOP);
+    let _second = world.worker(&[]);
+    wait_for("the lapse", || {
+        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
+        log.contains("its worker is gone, its agent is not").then_some(())
+    });
+    first.signal(Signal::SIGCONT);
+    let_go(&world);
+    let job = world.ended(id);
+    assert_eq!((&job["state"], reasons(&job)), (&json!("completed"), vec!["done"]));
+    assert_eq!(begun(&world).len(), 1);
+}
+
+#[test]
+fn a_worker_that_dies_while_it_prepares_costs_nothing_and_blocks_nobody() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let_go(&world);
+    // A git that hangs in its first fetch until it may go on, and writes down who fetches.
+    let root = world.root();
+    let bin = root.join("bin");
+    fs::create_dir_all(&bin).expect("a folder");
+    let path = wait_for("PATH", || Some(world.git(&root, &["--exec-path"])));
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *fetch*)\n\
+         echo begin >> {0}/fetches; until [ -e {0}/fetch ]; do sleep 0.02; done; echo end >> {0}/fetches;;\n\
+         esac\nexec {path}/git \"$@\"\n",
+        root.display()
+    );
+    write_program(&bin.join("git"), &script);
+    world.set("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
+    world.set("KUGETSU_LEASE", "300ms");
+    world.set("KUGETSU_POLL_INTERVAL", "50ms");
+    let id = world.enqueue(1, &[]);
+    let mut first = world.worker(&[]);
+    wait_for("the first fetch", || root.join("fetches").exists().then_some(()));
+    first.kill();
+    let _second = world.worker(&[]);
+    wait_for("the second claim", || (world.job(id)["attempt"] == 2).then_some(()));
+    // The fetch of the dead worker goes on and still holds the repository's lock.
+    assert_eq!(fs::read_to_string(root.join("fetches")).expect("a file"), "begin\n");
+    fs::write(root.join("fetch"), "").expect("a file");
+    let job = world.ended(id);
+    assert_eq!((&job["state"], reasons(&job)), (&json!("completed"), vec!["shutdown", "done"]));
+    let fetches = fs::read_to_string(root.join("fetches")).expect("a file");
+    assert_eq!(fetches, "begin\nend\nbegin\nend\n", "one at a time");
+}
+
+fn write_program(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).expect("a file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+#[test]
+fn a_killed_shim_takes_its_agent_along_and_the_job_is_tried_again() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let id = world.enqueue(1, &[]);
+    let _worker = world.worker(&[]);
+    let first = wait_for_agents(&world, 1)[0];
+    kill_one(shim_pid(&world));
+    let second = wait_for_agents(&world, 2)[1];
+    assert!(!is_alive(first), "the first agent is dead before the second begins");
+    assert!(is_alive(second));
+    let_go(&world);
+    assert_eq!(reasons(&world.ended(id)), ["lost", "done"]);
+}
+
+#[test]
+fn what_a_killed_worker_and_a_killed_shim_leave_is_ended_and_tried_again() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    world.set("KUGETSU_LEASE", "300ms");
+    world.set("KUGETSU_POLL_INTERVAL", "50ms");
+    let id = world.enqueue(1, &[]);
+    let mut worker = world.worker(&[]);
+    let first = wait_for_agents(&world, 1)[0];
+    worker.kill();
+    kill_one(shim_pid(&world));
+    assert!(is_alive(first));
+    let _next = world.worker(&[]);
+    wait_for_agents(&world, 2);
+    assert!(!is_alive(first), "the first agent is dead before the second begins");
+    let_go(&world);
+    assert_eq!(reasons(&world.ended(id)), ["lost", "done"]);
+}
+
+#[test]
+fn commits_of_a_lost_attempt_count_for_the_next() {
+    let mut world = World::new();
+    let root = world.root();
+    world.agent(&format!(
+        "[ $KUGETSU_ATTEMPT = 2 ] && exit 0; echo x > x; git add x; git commit -qm x; \
+         echo $$ >> {}/begun; exec sleep 1000",
+        root.display()
+    ));
+    let id = world.enqueue(1, &[]);
+    let _worker = world.worker(&[]);
+    wait_for_agents(&world, 1);
+    kill_one(shim_pid(&world));
+    let job = world.ended(id);
+    assert_eq!((&job["state"], reasons(&job)), (&json!("completed"), vec!["lost", "done"]));
+}
+
+#[test]
+fn sigterm_leaves_the_agent_to_its_shim() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    // Longer than any wait here: what is let go is looked at without waiting for the lease.
+    world.set("KUGETSU_LEASE", "1h");
+    let id = world.enqueue(1, &[]);
+    let mut worker = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.wait().code(), Some(0));
+    assert!(is_alive(agent));
+    assert_eq!(world.state(id), "notified");
+    let_go(&world);
+    world.work();
+    assert_eq!(reasons(&world.job(id)), ["done"]);
+    assert_eq!(begun(&world).len(), 1);
+}
+
+#[test]
+fn sigint_waits_for_the_agent_and_says_so() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let id = world.enqueue(1, &[]);
+    let other = world.enqueue(2, &["--delay=1h"]);
+    let mut worker = world.worker(&[]);
+    wait_for_agents(&world, 1);
+    worker.signal(Signal::SIGINT);
+    wait_for("its word", || {
+        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
+        log.contains("waiting for 1 running agent(s)").then_some(())
+    });
+    assert!(worker.is_running());
+    let_go(&world);
+    assert_eq!(worker.wait().code(), Some(130));
+    assert_eq!((world.state(id), world.state(other)), ("completed".into(), "pending".into()));
+}
+
+#[test]
+fn a_second_sigint_ends_the_agent_and_puts_the_job_back() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let id = world.enqueue(1, &["--max-attempts=1"]);
+    let mut worker = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    worker.signal(Signal::SIGINT);
+    wait_for("its word", || {
+        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
+        log.contains("interrupt again").then_some(())
+    });
+    worker.signal(Signal::SIGINT);
+    assert_eq!(worker.wait().code(), Some(130));
+    assert!(!is_alive(agent));
+    let job = world.job(id);
+    assert_eq!((&job["state"], reasons(&job)), (&json!("pending"), vec!["shutdown"]));
+    let_go(&world);
+    world.work();
+    assert_eq!(world.state(id), "completed", "its one attempt was not used up");
+}
+
+#[test]
+fn kugetsu_on_term_chooses_what_sigterm_means() {
+    for (choice, state) in [("drain", "completed"), ("stop", "pending")] {
+        let mut world = World::new();
+        waiting_agent(&mut world);
+        world.set("KUGETSU_ON_TERM", choice);
+        let id = world.enqueue(1, &[]);
+        let mut worker = world.worker(&[]);
+        wait_for_agents(&world, 1);
+        worker.signal(Signal::SIGTERM);
+        if choice == "drain" {
+            let_go(&world);
+        }
+        assert_eq!(worker.wait().code(), Some(0), "{choice}");
+        assert_eq!(world.state(id), state, "{choice}");
+        world.assert_no_process_left();
+    }
+}
+
+#[test]
+fn behind_a_gate_that_closes_nothing_runs() {
+    let world = World::new();
+    let root = world.root();
+    let run = root.join("run");
+    fs::create_dir_all(&run).expect("a folder");
+    fs::write(root.join("stdin"), "").expect("a file");
+    fs::write(root.join("log"), "").expect("a file");
+    let spec = json!({
+        "arguments": ["touch", root.join("ran")],
+        "folder": root, "stdin": root.join("stdin"), "log": root.join("log"),
+        "environment": [], "environment_removed": [],
+        "timeout_ms": 10_000, "kill_grace_ms": 100, "log_bytes_max": 1000,
+    });
+    fs::write(run.join("spec.json"), spec.to_string()).expect("a file");
+    let run_text = run.display().to_string();
+    for (word, runs) in [("", false), ("x", false), ("G", true)] {
+        let ran = world.run_with_input(&["shim", &run_text], word.as_bytes());
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "ready\n"), "{}", ran.stderr);
+        assert_eq!(run.join("started").exists(), runs, "after {word:?}");
+        assert_eq!(run.join("exit.json").exists(), runs, "after {word:?}");
+        assert_eq!(root.join("ran").exists(), runs, "after {word:?}");
+    }
+    let record: Value =
+        serde_json::from_slice(&fs::read(run.join("exit.json")).expect("a file")).expect("JSON");
+    assert_eq!((&record["cause"], &record["exit_code"]), (&json!("exited"), &json!(0)));
+}
+
+#[test]
+fn an_idle_worker_hears_of_a_job_without_polling() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let_go(&world);
+    world.set("KUGETSU_POLL_INTERVAL", "1h");
+    world.set("KUGETSU_LEASE", "2h");
+    let first = world.enqueue(1, &[]);
+    let _worker = world.worker(&[]);
+    world.ended(first);
+    // Idle now. Each of these is heard of by its wake alone, and the delayed one by its time.
+    for more in [&[][..], &["--delay=300ms"]] {
+        let id = world.enqueue(1, more);
+        assert_eq!(world.ended(id)["state"], "completed");
+    }
+}
+
+#[test]
+fn a_supervisor_hears_ready_alive_and_stopping() {
+    let mut world = World::new();
+    world.agent("exit 0");
+    let path = world.root().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    world.set("NOTIFY_SOCKET", &path.display().to_string());
+    world.set("WATCHDOG_USEC", "200000");
+    let mut worker = world.worker(&[]);
+    let mut heard = Vec::new();
+    let mut bytes = [0; 256];
+    while heard.iter().filter(|word| *word == "WATCHDOG=1").count() < 5 {
+        let length = socket.recv(&mut bytes).expect("a word in time");
+        heard.extend(String::from_utf8_lossy(&bytes[..length]).lines().map(String::from));
+    }
+    assert_eq!(heard.iter().filter(|word| *word == "READY=1").count(), 1, "{heard:?}");
+    worker.signal(Signal::SIGTERM);
+    worker.wait();
+    socket.set_nonblocking(true).expect("a socket");
+    while let Ok(length) = socket.recv(&mut bytes) {
+        heard.extend(String::from_utf8_lossy(&bytes[..length]).lines().map(String::from));
+    }
+    assert_eq!(heard.last().map(String::as_str), Some("STOPPING=1"));
+}
+
+#[test]
+fn a_launched_agent_counts_against_the_cap_and_outlives_the_terminal() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    world.set("MAX_CONCURRENT_AGENTS", "1");
+    let said = world.ok(&["continue", "git.test/o/r#1", "go"]);
+    let worktree = world.worktree(1);
+    let worktree = worktree.display();
+    assert_eq!(
+        said,
+        format!(
+            "Session continued for 'git.test/o/r#1': job-1\nWorktree: {worktree}\n\
+             {worktree}-job-1-forked\n"
+        )
+    );
+    wait_for_agents(&world, 1);
+    let refused = world.run(&["continue", "git.test/o/r#2", "go"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
+    assert!(refused.stderr.contains("1 of 1 agents are running"), "{}", refused.stderr);
+    let list: Value =
+        serde_json::from_str(&world.ok(&["queue", "list", "--state=all", "--format=json"]))
+            .expect("JSON");
+    assert_eq!(list["total"], 1, "nothing was made");
+    assert!(!world.worktree(2).exists());
+    let_go(&world);
+    assert_eq!(world.ended(1)["state"], "completed");
+    world.assert_no_process_left();
+}
+
+#[test]
+fn waiting_for_a_launched_agent_tells_how_it_ended() {
+    let mut world = World::new();
+    for (script, code) in [("echo x >> x; git add x; git commit -qm x", 0), ("exit 0", 5)] {
+        world.agent(script);
+        let mut start = world.command(&["start", "git.test/o/r#1", "go", "--wait"]);
+        let output = start.stdin(Stdio::null()).output().expect("kugetsu runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{script}: {stderr}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.starts_with("Session started for 'git.test/o/r#1': job-"), "{stdout}");
+    }
+    let busy = world.run(&["start", "git.test/nobody/nowhere#1", "go"]);
+    assert_eq!(busy.code, 1, "{}", busy.stderr);
+    assert!(busy.stderr.contains("the agent did not start: git fetch"), "{}", busy.stderr);
+}
