@@ -121,8 +121,10 @@ fn commits(traces: &Traces) -> String {
 }
 
 fn span(ms: u64) -> String {
-    let whole = if ms >= 1000 { ms / 1000 * 1000 } else { ms };
-    humantime::format_duration(std::time::Duration::from_millis(whole)).to_string()
+    if ms < 60_000 {
+        return format!("{}.{} s", ms / 1000, ms % 1000 / 100);
+    }
+    humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string()
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::exit::Exit;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, duration_ms};
 use crate::daemon::Word;
-use crate::job::JobId;
+use crate::job::issue_ref::Malformed;
+use crate::job::{IssueRef, JobId};
 use crate::queue::{Queue, QueueError};
 use crate::store::{OpRefused, RedbStore, StoreError};
 use crate::time::SystemClock;
@@ -89,6 +90,17 @@ fn from_store(error: &StoreError) -> CliError {
         StoreError::TooNew { .. } => CliError::new(Exit::StoreDamaged, error.to_string()),
         StoreError::Io { .. } | StoreError::Panicked => CliError::general(error),
     }
+}
+
+/// Reads an issue reference that a person typed.
+pub(super) fn parse_issue(text: &str) -> Result<IssueRef, CliError> {
+    let hint = "an issue is written HOST/OWNER/REPO#NUMBER, like github.com/shoko/kugetsu#14";
+    text.parse().map_err(|error: Malformed| CliError::general(error).hint(hint))
+}
+
+/// Reads the duration that an option was given.
+pub(super) fn parse_duration(option: &str, text: &str) -> Result<u64, CliError> {
+    duration_ms(text).map_err(|why| CliError::general(format!("--{option}={text}: {why}")))
 }
 
 /// The world of one command.

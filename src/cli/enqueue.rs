@@ -4,11 +4,10 @@ use std::io::Read;
 
 use clap::Args;
 
-use crate::cli::context::{CliError, Context, print};
+use crate::cli::context::{CliError, Context, parse_duration, parse_issue, print};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
-use crate::config::duration_ms;
-use crate::job::{IssueRef, NewJob, limits};
+use crate::job::{NewJob, limits};
 use crate::time::Timestamp;
 
 #[derive(Args)]
@@ -51,35 +50,31 @@ pub(super) struct Arguments {
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliError> {
     let format = arguments.format;
-    let issue: IssueRef = arguments.issue.parse().map_err(CliError::general)?;
+    let issue = parse_issue(&arguments.issue)?;
     let message = match arguments.message.as_str() {
         "-" => read_stdin()?,
         message => message.to_string(),
     };
-    let bad =
-        |option: &'static str| move |why: String| CliError::general(format!("--{option}: {why}"));
+    let parse = |option: &str, text: Option<&str>| {
+        text.map(|text| parse_duration(option, text)).transpose()
+    };
     let new = NewJob {
         priority: arguments.priority,
-        timeout_ms: arguments
-            .timeout
-            .map(|text| duration_ms(&text))
-            .transpose()
-            .map_err(bad("timeout"))?,
+        timeout_ms: parse("timeout", arguments.timeout.as_deref())?,
         max_attempts: arguments.max_attempts,
         request_id: arguments.request_id,
         only_if_idle: arguments.if_idle,
         ..NewJob::new(issue, message)
     };
     new.validate().map_err(CliError::general)?;
-    let delay_ms =
-        arguments.delay.map(|text| duration_ms(&text)).transpose().map_err(bad("delay"))?;
-    let at = arguments.at.map(|text| parse_time(&text)).transpose().map_err(bad("at"))?;
+    let delay_ms = parse("delay", arguments.delay.as_deref())?;
+    let at = arguments.at.as_deref().map(parse_time).transpose()?;
 
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let now = queue.now();
     if at.is_some_and(|at| at < now) {
-        return Err(CliError::general("--at: this time is past"));
+        return Err(CliError::general("--at: this time is past").hint(format!("it is {now}")));
     }
     let run_at = at.or(delay_ms.map(|ms| now.plus_ms(ms)));
     let (job, is_new) = queue.enqueue(NewJob { run_at, ..new })?;
@@ -109,11 +104,11 @@ fn read_stdin() -> Result<String, CliError> {
     String::from_utf8(bytes).map_err(|_| CliError::general("the message is not UTF-8"))
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let moment = humantime::parse_rfc3339_weak(text)
-        .map_err(|_| format!("'{text}' is not a time like 2026-01-31T08:00:00Z"))?;
-    let since = moment
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_err(|_| format!("'{text}' is before 1970"))?;
-    Ok(Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+fn parse_time(text: &str) -> Result<Timestamp, CliError> {
+    let moment = humantime::parse_rfc3339_weak(text).ok();
+    let since = moment.and_then(|moment| moment.duration_since(std::time::UNIX_EPOCH).ok());
+    let ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+    ms.map(Timestamp).ok_or_else(|| {
+        CliError::general(format!("--at={text}: it is a time, like 2026-01-31T08:00:00Z"))
+    })
 }

@@ -10,13 +10,14 @@ use crossbeam_channel::{after, select};
 use serde_json::json;
 
 use crate::cli::context::{
-    CliError, Context, begin_logging, make_folder, print, print_error, words,
+    CliError, Context, begin_logging, make_folder, parse_duration, parse_issue, print, print_error,
+    words,
 };
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
 use crate::cli::worker::{check_programs, new_worker};
-use crate::config::{Config, duration_ms};
-use crate::job::{IssueRef, Job, JobId, NewJob, State, Token, limits};
+use crate::config::Config;
+use crate::job::{Job, JobId, NewJob, State, Token, limits};
 use crate::process::command;
 use crate::process::run::private_file;
 use crate::queue::Queue;
@@ -58,11 +59,11 @@ pub(super) struct SuperviseArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result<Exit, CliError> {
-    let issue: IssueRef = arguments.issue.parse().map_err(CliError::general)?;
+    let issue = parse_issue(&arguments.issue)?;
     let message = arguments.message.unwrap_or_else(|| format!("Go on with the work on {issue}."));
-    let timeout = arguments.timeout.map(|text| duration_ms(&text)).transpose();
+    let timeout = arguments.timeout.as_deref();
     let new = NewJob {
-        timeout_ms: timeout.map_err(|why| CliError::general(format!("--timeout: {why}")))?,
+        timeout_ms: timeout.map(|text| parse_duration("timeout", text)).transpose()?,
         ..NewJob::new(issue, message)
     };
     new.validate().map_err(CliError::general)?;

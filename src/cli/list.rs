@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::context::{CliError, Context, print};
+use crate::cli::context::{CliError, Context, parse_issue, print};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, ListFormat};
 use crate::job::{Job, StateKind};
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
     let states = parse_states(&arguments.state).map_err(CliError::general)?;
     let issue = match &arguments.issue {
-        Some(issue) => Some(issue.parse().map_err(CliError::general)?),
+        Some(issue) => Some(parse_issue(issue)?),
         None => None,
     };
     let config = context.config()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam_channel::{after, never, select};
 
-use crate::cli::context::{CliError, Context, print_error, words};
+use crate::cli::context::{CliError, Context, parse_issue, print_error, words};
 use crate::cli::exit::Exit;
 use crate::job::{Job, JobId};
 use crate::queue::Queue;
@@ -55,7 +55,7 @@ fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
     if let Ok(id) = text.parse() {
         return queue.get(id)?.ok_or_else(|| CliError::no_such_job(id));
     }
-    let issue = text.parse().map_err(CliError::general)?;
+    let issue = parse_issue(text)?;
     let query = ListQuery { states: Vec::new(), issue: Some(issue), limit: usize::MAX };
     let last = queue.list(&query)?.items.into_iter().max_by_key(|job| job.id);
     last.ok_or_else(|| CliError {

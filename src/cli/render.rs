@@ -13,22 +13,16 @@ const MESSAGE_CHARACTERS: usize = 50;
 /// Formats of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ListFormat {
-    /// The scripts' lines.
     Text,
-    /// Columns.
     Table,
-    /// One object.
     Json,
-    /// One object a line.
     Jsonl,
 }
 
 /// Formats of everything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
     Text,
-    /// For programs.
     Json,
 }
 
@@ -54,6 +48,12 @@ pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
     span(now.ms_since(then))
 }
 
+/// A time as distance from now, not shorter than it is.
+pub(super) fn ahead(now: Timestamp, then: Timestamp) -> String {
+    span(then.ms_since(now).next_multiple_of(1000))
+}
+
+/// A length of time, in its two largest units.
 pub(super) fn span(ms: u64) -> String {
     let seconds = ms / 1000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -129,7 +129,7 @@ fn attempt(attempt: &Attempt) -> Value {
 pub(super) fn status(job: &Job, now: Timestamp) -> String {
     match &job.state {
         State::Pending(pending) if pending.run_at > now => {
-            format!("due in {}", span(pending.run_at.ms_since(now).max(1000)))
+            format!("due in {}", ahead(now, pending.run_at))
         }
         State::Pending(pending) => format!("for {}", ago(now, pending.since)),
         State::Notified(lease) => match &lease.run {
@@ -202,7 +202,7 @@ pub(super) fn jobs_table(jobs: &[Job], now: Timestamp, width: usize) -> String {
             ]
         })
         .collect();
-    table(&["ID", "STATE", "", "ISSUE", "MESSAGE"], &rows, width)
+    table(&["ID", "STATE", "WHEN", "ISSUE", "MESSAGE"], &rows, width)
 }
 
 /// Columns of the terminal; 100 when there is none.

@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let note = match kind {
             StateKind::Pending => {
                 let oldest = stats.oldest_pending.map(|at| render::ago(now, at));
-                let next = stats.next_due.map(|at| render::span(at.ms_since(now)));
+                let next = stats.next_due.map(|at| render::ahead(now, at));
                 match (oldest, next) {
                     (Some(oldest), Some(next)) => {
                         format!("  (oldest {oldest} old, next delayed one due in {next})")
@@ -58,9 +58,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let _ = writeln!(text, "{kind:<10} {:>6}{note}", stats.count(kind));
     }
     if let Some(paused) = stats.paused {
-        let until = paused.until.map_or(String::new(), |until| {
-            format!(" for another {}", render::span(until.ms_since(now)))
-        });
+        let until = paused
+            .until
+            .map_or(String::new(), |until| format!(" for another {}", render::ahead(now, until)));
         let _ = writeln!(text, "paused{until}");
     }
     print(&text)?;

@@ -29,9 +29,7 @@ pub struct IssueRef {
 
 /// Why a text is not an issue reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{why}: {text:?} (an issue is written HOST/OWNER/REPO#NUMBER, like github.com/shoko/kugetsu#14)"
-)]
+#[error("{why}: {text:?}")]
 pub struct Malformed {
     text: String,
     why: &'static str,

@@ -1,13 +1,12 @@
 //! A world for a test: a folder of its own, a remote repository, and kugetsu as a program.
 
-#[expect(dead_code, reason = "to be used by the tests with opencode")]
 pub mod model_server;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -33,6 +32,16 @@ pub struct Ran {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            code: output.status.code().expect("it ends by itself"),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 impl World {
@@ -75,6 +84,24 @@ impl World {
 
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.into(), value.into());
+    }
+
+    /// What commands of this world have in their environment.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
+    /// Runs a line of shell.
+    pub fn shell(&self, line: &str) -> Ran {
+        let output = program("sh")
+            .args(["-c", line])
+            .current_dir(self.root())
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .output()
+            .expect("sh runs");
+        Ran::from(output)
     }
 
     /// A bare repository with one commit on `main`.
@@ -128,12 +155,7 @@ impl World {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        let output = self.command(arguments).output().expect("kugetsu runs");
-        Ran {
-            code: output.status.code().expect("it ends by itself"),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Ran::from(self.command(arguments).output().expect("kugetsu runs"))
     }
 
     /// Runs a command with something on its standard input.
@@ -144,12 +166,7 @@ impl World {
         // A command that refuses early does not read all of it.
         let _ = stdin.write_all(input);
         drop(stdin);
-        let output = child.wait_with_output().expect("kugetsu ends");
-        Ran {
-            code: output.status.code().expect("it ends by itself"),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Ran::from(child.wait_with_output().expect("kugetsu ends"))
     }
 
     /// Runs a command that must succeed, and gives its standard output.

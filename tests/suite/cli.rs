@@ -1,0 +1,202 @@
+//! The command line as its users see it: `tests/cli/*.trycmd` are commands with their output.
+//!
+//! After a change that is meant: `TRYCMD=overwrite cargo test --test suite cli`, and read the diff.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::World;
+
+fn check(name: &str) {
+    let world = World::new();
+    let cases = trycmd::TestCases::new();
+    for (name, value) in world.environment() {
+        cases.env(name, value);
+    }
+    cases
+        .insert_var("[HOME]", world.home().display().to_string())
+        .expect("a name in brackets")
+        .case(format!("tests/cli/{name}.trycmd"));
+}
+
+#[test]
+fn queue() {
+    check("queue");
+}
+
+#[test]
+fn errors() {
+    check("errors");
+}
+
+#[test]
+fn help() {
+    check("help");
+}
+
+#[test]
+fn a_message_comes_from_standard_input_byte_for_byte() {
+    let world = World::new();
+    let message = "  two lines,\n\tand \"quotes\" — $HOME `id`\n";
+    let arguments = ["queue", "enqueue", "git.test/o/r#1", "-"];
+    let ran = world.run_with_input(&arguments, message.as_bytes());
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(world.job(1)["message"], message);
+    for (input, why) in [
+        (&b"\xff\xfe"[..], "not UTF-8"),
+        (b"", "the message is empty"),
+        (&vec![b'x'; 1024 * 1024 + 1], "more than 1048576 bytes"),
+    ] {
+        let ran = world.run_with_input(&arguments, input);
+        assert_eq!(ran.code, 1);
+        assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    }
+    assert!(world.run_with_input(&arguments, &vec![b'x'; 1024 * 1024]).code == 0);
+    assert_eq!(stats(&world)["total"], 2);
+}
+
+fn stats(world: &World) -> Value {
+    serde_json::from_str(&world.ok(&["queue", "stats", "--format=json"])).expect("JSON")
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let world = World::new();
+    for _ in 0..3 {
+        world.enqueue(1, &[]);
+    }
+    let mut child = world.command(&["queue", "list", "--format=json"]).spawn().expect("it runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn what_belongs_to_kugetsu_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::new();
+    world.agent("echo x > x; git add x; git commit -qm x");
+    let id = world.enqueue(1, &[]);
+    // A umask that gives everything away.
+    let kugetsu = env!("CARGO_BIN_EXE_kugetsu");
+    let worker = world.shell(&format!("umask 0; exec {kugetsu} worker --once"));
+    assert_eq!(worker.code, 0, "{}", worker.stderr);
+    assert_eq!(world.state(id), "completed");
+    let home = world.home();
+    let mode = |path: &std::path::Path| {
+        fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    };
+    for folder in ["", "repos", "worktrees", "runs", "logs"] {
+        assert_eq!(mode(&home.join(folder)), 0o700, "{folder}");
+    }
+    for file in ["queue.redb", "wake", &format!("logs/dev-{id}.log")] {
+        assert_eq!(mode(&home.join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn a_damaged_queue_is_named_and_left_alone() {
+    let world = World::new();
+    fs::create_dir_all(world.home()).expect("a folder");
+    let path = world.home().join("queue.redb");
+    for text in ["not a database, and long enough to be read as one\n".repeat(200), "x".into()] {
+        fs::write(&path, &text).expect("a file");
+        for arguments in [
+            &["queue", "enqueue", "git.test/o/r#1", "fix"][..],
+            &["queue", "list"],
+            &["queue", "stats"],
+        ] {
+            let ran = world.run(arguments);
+            assert_eq!((ran.code, ran.stdout.as_str()), (8, ""), "{}", ran.stderr);
+            assert!(ran.stderr.contains("queue.redb"), "{}", ran.stderr);
+            assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+        }
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), text);
+    }
+}
+
+#[test]
+fn configuration_errors_name_the_line() {
+    let mut world = World::new();
+    fs::create_dir_all(world.home()).expect("a folder");
+    fs::write(world.home().join("config"), "# mine\nMAX_CONCURENT_AGENTS=2\n").expect("a file");
+    let ran = world.run(&["queue", "list"]);
+    let place = world.home().join("config").display().to_string();
+    assert_eq!(ran.code, 1);
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "error: {place}:2: there is no key MAX_CONCURENT_AGENTS \
+             (did you mean MAX_CONCURRENT_AGENTS?)\n"
+        )
+    );
+    fs::remove_file(world.home().join("config")).expect("it is ours");
+    world.set("KUGETSU_DIR", "/proc/no/such");
+    let ran = world.run(&["queue", "list"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("cannot make /proc/no/such"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_missing_agent_is_said_once_and_at_the_start() {
+    let mut world = World::new();
+    world.set("KUGETSU_AGENT_COMMAND", "no-such-agent run");
+    for arguments in [&["worker", "--once"][..], &["continue", "git.test/o/r#1", "go"]] {
+        let ran = world.run(arguments);
+        assert_eq!(ran.code, 1);
+        assert!(ran.stderr.contains("'no-such-agent' is not installed"), "{}", ran.stderr);
+    }
+    assert_eq!(stats(&world)["total"], 0);
+}
+
+#[test]
+fn logs_are_shown_and_followed_to_the_end() {
+    let mut world = World::new();
+    let root = world.root();
+    world.agent(&format!(
+        "echo first; touch {0}/begun; until [ -e {0}/go ]; do sleep 0.02; done; echo last; exit 1",
+        root.display()
+    ));
+    world.set("KUGETSU_MAX_ATTEMPTS", "1");
+    let id = world.enqueue(1, &[]);
+    let text = id.to_string();
+    let early = world.run(&["logs", &text]);
+    assert_eq!(early.code, 1);
+    assert!(early.stderr.contains("has no log yet: it is pending"), "{}", early.stderr);
+    let follower = world.command(&["logs", "git.test/o/r#1", "-f"]).spawn().expect("it runs");
+    let _worker = world.worker(&[]);
+    crate::support::wait_for("the agent", || root.join("begun").exists().then_some(()));
+    fs::write(root.join("go"), "").expect("a file");
+    let followed = follower.wait_with_output().expect("it ends with the job");
+    let shown = world.ok(&["logs", &text]);
+    assert_eq!(String::from_utf8_lossy(&followed.stdout), shown);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].starts_with("--- ") && lines[0].ends_with("git.test/o/r#1, attempt 1"));
+    assert_eq!(lines[1..], ["first", "last"]);
+}
+
+#[test]
+fn the_demo_shows_the_whole_pipeline() {
+    let world = World::new();
+    let mut demo = world.command(&["demo", "--jobs=4", "--format=json"]);
+    let output = demo.stdin(Stdio::null()).output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*stderr), (Some(0), ""));
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let items = list["items"].as_array().expect("items");
+    assert_eq!(items.len(), 4);
+    assert!(items.iter().all(|item| item["state"] == "completed"), "{list:#}");
+    assert_eq!(items[3]["attempt"], 2, "the staged failure was tried again");
+    assert!(!world.home().exists(), "a person's own folder is left out of it");
+
+    let text = world.ok(&["demo", "--jobs=2", "--keep"]);
+    assert!(text.contains("✓  2  tour#2   completed  1 commit in "), "{text}");
+    let place =
+        text.lines().find_map(|line| line.strip_prefix("When you have seen enough:  rm -r "));
+    let place = std::path::Path::new(place.expect("it says where everything lies"));
+    let clone = place.join("kugetsu/repos/demo.local+demo+tour.git");
+    assert_eq!(world.git(&clone, &["rev-list", "--count", "issue-1", "issue-2"]), "3");
+    fs::remove_dir_all(place).expect("it is ours");
+}
