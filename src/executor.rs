@@ -6,6 +6,8 @@ use crate::job::{Job, JobId, Refused, Report, Run, Session, Token};
 use crate::queue::{Queue, QueueError};
 use crate::store::OpRefused;
 
+pub use crate::worker::{Ending, Stop};
+
 /// Does the work of jobs, each on a thread of its own.
 ///
 /// A closure `Fn(&Job, &Control) -> Report` is one. Work that lives in this process ends with it:
@@ -37,15 +39,6 @@ impl<F: Fn(&Job, &Control) -> Report + Send + Sync + 'static> Executor for F {
     }
 }
 
-/// How an execution ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// The attempt is over; this is to be recorded.
-    Over(Report),
-    /// The work goes on without this worker, or is not its any more: nothing is to be recorded.
-    LeftAlone,
-}
-
 /// What a dead worker left of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
@@ -55,19 +48,6 @@ pub enum Found {
     NothingRan,
     /// The work is over.
     Ended(Report),
-}
-
-/// Why an execution is to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// The job is called off: end the work.
-    Cancel,
-    /// The worker is told to end: end the work, the job is put back.
-    Shutdown,
-    /// The worker goes, the work may stay: leave it alone if it can live without a worker.
-    Detach,
-    /// The lease is somebody else's: let go of the work and touch nothing.
-    LeaseLost,
 }
 
 /// What an execution needs of the worker.

@@ -165,8 +165,7 @@ fn watch(queue: &Queue, live: bool, is_done: impl Fn() -> bool) -> Result<(), Cl
             screen.show(queue, &job)?;
         }
         if done {
-            screen.end();
-            return Ok(());
+            return screen.end();
         }
         select! {
             recv(changes.hints()) -> _ => {}
@@ -212,10 +211,12 @@ impl Screen {
         Ok(())
     }
 
-    fn end(self) {
+    fn end(self) -> Result<(), CliError> {
         for (bar, _) in self.lines.into_values() {
             bar.finish();
         }
+        // The last bar leaves the cursor behind its text.
+        if self.bars.is_some() { print("\n") } else { Ok(()) }
     }
 }
 

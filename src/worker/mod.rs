@@ -8,7 +8,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::executor::{Ending, Stop};
 use crate::job::{Job, JobId, Reason, Report, Token};
 use crate::time::Monotonic;
 use crate::worker::slot::{Phase, Slot};
@@ -30,6 +29,19 @@ pub struct Settings {
     pub on_terminate: OnTerminate,
 }
 
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            cap: 3,
+            lease_ms: 60_000,
+            poll_ms: 10_000,
+            spawn_delay_ms: 0,
+            once: false,
+            on_terminate: OnTerminate::Detach,
+        }
+    }
+}
+
 /// What to do with running jobs when a supervisor ends the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnTerminate {
@@ -39,6 +51,28 @@ pub enum OnTerminate {
     Drain,
     /// End them and put the jobs back.
     Stop,
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The attempt is over; this is to be recorded.
+    Over(Report),
+    /// The work goes on without this worker, or is not its any more: nothing is to be recorded.
+    LeftAlone,
+}
+
+/// Why an execution is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The job is called off: end the work.
+    Cancel,
+    /// The worker is told to end: end the work, the job is put back.
+    Shutdown,
+    /// The worker goes, the work may stay: leave it alone if it can live without a worker.
+    Detach,
+    /// The lease is somebody else's: let go of the work and touch nothing.
+    LeaseLost,
 }
 
 /// Something that happened.

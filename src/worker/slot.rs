@@ -1,8 +1,8 @@
 //! One job's life in the worker.
 
-use crate::executor::Stop;
 use crate::job::{Report, Token};
 use crate::time::Monotonic;
+use crate::worker::Stop;
 
 /// A job that this worker holds a lease on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,3 +5,4 @@ mod cli;
 mod opencode;
 mod recovery;
 mod support;
+mod tidy;

@@ -1,0 +1,186 @@
+//! Rules that hold for the whole tree, and that no compiler checks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn files(folder: &str, ending: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                let text = fs::read_to_string(&path).expect("a text");
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "there are no .{ending} files in {folder}");
+    found
+}
+
+/// The code of a file, without its unit tests and comments.
+fn code(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn imports_point_down() {
+    const PURE: &[&str] = &[
+        "std::fs",
+        "std::io",
+        "std::net",
+        "std::process",
+        "std::thread",
+        "std::time",
+        "std::env",
+        "std::sync",
+        "serde",
+        "nix::",
+        "tracing",
+        "crossbeam",
+        "rand",
+    ];
+    let layers: &[(&str, &[&str])] = &[
+        ("src/job", PURE),
+        ("src/worker", PURE),
+        (
+            "src/job",
+            &[
+                "crate::store",
+                "crate::queue",
+                "crate::process",
+                "crate::agent",
+                "crate::daemon",
+                "crate::worker",
+                "crate::executor",
+                "crate::cli",
+                "crate::config",
+            ],
+        ),
+        (
+            "src/worker",
+            &[
+                "crate::store",
+                "crate::queue",
+                "crate::process",
+                "crate::agent",
+                "crate::daemon",
+                "crate::executor",
+                "crate::cli",
+                "crate::config",
+            ],
+        ),
+        (
+            "src/store",
+            &[
+                "crate::queue",
+                "crate::process",
+                "crate::agent",
+                "crate::daemon",
+                "crate::worker",
+                "crate::executor",
+                "crate::cli",
+                "crate::config",
+                "nix::unistd",
+            ],
+        ),
+        (
+            "src/process",
+            &[
+                "crate::store",
+                "crate::queue",
+                "crate::agent",
+                "crate::daemon",
+                "crate::worker",
+                "crate::executor",
+                "crate::cli",
+                "crate::config",
+            ],
+        ),
+        ("src/agent", &["crate::store", "crate::daemon", "crate::cli", "crate::config"]),
+        ("src/daemon", &["crate::agent", "crate::cli", "crate::config", "clap"]),
+    ];
+    for (folder, banned) in layers {
+        for (path, text) in files(folder, "rs") {
+            if path.ends_with("tests.rs") {
+                continue;
+            }
+            let code = code(&text);
+            for word in *banned {
+                assert!(!code.contains(word), "{} mentions {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for folder in ["src", "tests/suite"] {
+        for (path, text) in files(folder, "rs") {
+            let name = path.display();
+            assert!(text.starts_with("//! "), "{name} does not say what it is for");
+            assert!(text.lines().count() <= 800, "{name} is too long to read");
+            for word in ["TODO", "FIXME", "XXX", "#[ignore", "unimplemented!"] {
+                let own = path.ends_with("tidy.rs");
+                assert!(own || !text.contains(word), "{name} holds {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn documents_name_files_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("a text");
+    let mut documents = files("docs", "md");
+    documents.push((root.join("README.md"), readme));
+    for (path, text) in documents {
+        for word in text.split(['`', '(', ')', ' ', '\n', ',']) {
+            let is_path =
+                ["src/", "docs/", "tests/", "benches/"].iter().any(|f| word.starts_with(f));
+            let word = word.split(':').next().unwrap_or(word).trim_end_matches('.');
+            if is_path && !word.contains(['*', '{', '<', '…']) {
+                assert!(root.join(word).exists(), "{} names {word}", path.display());
+            }
+        }
+        for line in text.lines() {
+            assert!(line.len() <= 400, "{}: a line that nobody reads: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_readme_is_a_key() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = files("docs", "md");
+    texts.push((
+        root.join("README.md"),
+        fs::read_to_string(root.join("README.md")).expect("a text"),
+    ));
+    // Said to the environment alone, or said by kugetsu to its agents.
+    const OTHERS: &[&str] = &[
+        "KUGETSU_DIR",
+        "KUGETSU_LOG",
+        "KUGETSU_MESSAGE_FILE",
+        "KUGETSU_SESSION",
+        "KUGETSU_WORKTREE",
+        "KUGETSU_JOB",
+        "KUGETSU_ATTEMPT",
+        "KUGETSU_ISSUE",
+        "KUGETSU_BRANCH",
+        "KUGETSU_RUN",
+        "KUGETSU_TEST_OPENCODE",
+    ];
+    for (path, text) in texts {
+        let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        for word in words.filter(|word| word.starts_with("KUGETSU_")) {
+            let known = kugetsu::config::KEYS.iter().any(|key| key.name == word);
+            assert!(known || OTHERS.contains(&word), "{} names {word}", path.display());
+        }
+    }
+}
