@@ -73,7 +73,9 @@ fn git(folder: &Path) -> Command {
         .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
         .env("LC_ALL", "C")
         .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+        // Makes ssh ask a program that says no, and not the terminal.
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .env("SSH_ASKPASS", "false")
         .env("GIT_OPTIONAL_LOCKS", "0");
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"] {
         git.env_remove(name);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, after, bounded, never, select};
+use crossbeam_channel::{after, bounded, never, select};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -205,7 +205,7 @@ impl Executor for AgentExecutor {
             Ok(Left::Alive) => Found::Alive,
             Ok(Left::NothingRan) => Found::NothingRan,
             Ok(Left::Vanished(why)) => Found::Ended(Report::new(Reason::Lost, why)),
-            Ok(Left::Record(record)) => Found::Ended(self.judge_leftover(job, &dir, &record, told)),
+            Ok(Left::Record(record)) => Found::Ended(self.judge_leftover(&dir, &record, told)),
             Err(error) => {
                 let why = format!("what its run left cannot be read: {error}");
                 Found::Ended(Report::new(Reason::Lost, why))
@@ -256,7 +256,7 @@ impl AgentExecutor {
                 session.id = Some(found);
                 self.save_session(job, control, &mut session)?;
             }
-            match self.verdict(job, &plan, &record, told, control.stop())? {
+            match self.verdict(&plan, &record, told)? {
                 Verdict::Remind => {
                     tracing::info!(job = %job.id, "no commit, but changes: reminding the agent");
                 }
@@ -494,19 +494,11 @@ impl AgentExecutor {
 
     fn verdict(
         &self,
-        job: &Job,
         plan: &Plan,
         record: &ExitRecord,
         told: Option<Stop>,
-        stop: &Receiver<Stop>,
     ) -> Result<Verdict, Cut> {
-        let traces = repository::traces(
-            &self.settings,
-            &job.issue,
-            &plan.worktree,
-            &plan.head_before,
-            stop,
-        )?;
+        let traces = repository::traces(&plan.worktree, &plan.head_before)?;
         let last_words = log::last_words(&plan.log, plan.log_from).unwrap_or_default();
         Ok(judge(&Evidence {
             completion: self.settings.completion,
@@ -518,13 +510,7 @@ impl AgentExecutor {
         }))
     }
 
-    fn judge_leftover(
-        &self,
-        job: &Job,
-        dir: &RunDir,
-        record: &ExitRecord,
-        told: Option<Stop>,
-    ) -> Report {
+    fn judge_leftover(&self, dir: &RunDir, record: &ExitRecord, told: Option<Stop>) -> Report {
         let plan: Plan = match read_json(&dir.file("plan.json")) {
             Ok(Some(plan)) => plan,
             Ok(None) => return Report::new(Reason::Lost, "the run's plan is gone"),
@@ -532,7 +518,7 @@ impl AgentExecutor {
                 return Report::new(Reason::Lost, format!("the run's plan is damaged: {error}"));
             }
         };
-        match self.verdict(job, &plan, record, told, &never()) {
+        match self.verdict(&plan, record, told) {
             Ok(Verdict::Over(report)) | Err(Cut::Over(report)) => report,
             Ok(Verdict::Remind) | Err(Cut::LeftAlone) => {
                 let why = "its worker was gone before it could be reminded to commit";
