@@ -12,6 +12,8 @@ use std::thread;
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::cli::exit::Exit;
 use crate::config::{Config, ConfigError, duration_ms};
@@ -20,7 +22,7 @@ use crate::job::issue_ref::Malformed;
 use crate::job::{IssueRef, JobId};
 use crate::queue::{Queue, QueueError};
 use crate::store::{OpRefused, RedbStore, StoreError};
-use crate::time::SystemClock;
+use crate::time::{Clock, SystemClock};
 
 /// Why a command failed: for the person, and for the caller.
 #[derive(Debug)]
@@ -184,6 +186,19 @@ pub(super) fn words() -> Result<Receiver<Word>, CliError> {
     Ok(words)
 }
 
+/// The time in log lines: all of it in a file, hours to seconds (UTC) on a screen.
+struct LogClock {
+    short: bool,
+}
+
+impl FormatTime for LogClock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        let now = SystemClock.now().to_string();
+        let shown = if self.short { now.get(11..19) } else { Some(now.as_str()) };
+        writer.write_str(shown.unwrap_or_default())
+    }
+}
+
 /// Log lines of a worker, on standard error. `KUGETSU_LOG` says how many.
 pub(super) fn begin_logging(context: &Context) {
     let filter = context.environment.get("KUGETSU_LOG").map_or("info", String::as_str);
@@ -192,8 +207,10 @@ pub(super) fn begin_logging(context: &Context) {
     let colours = io::stderr().is_terminal()
         && context.environment.get("NO_COLOR").is_none_or(String::is_empty);
     // A second subscriber in one process is refused, and the first one serves.
+    let clock = LogClock { short: io::stderr().is_terminal() };
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_timer(clock)
         .with_target(false)
         .with_ansi(colours)
         .with_writer(io::stderr)

@@ -1,7 +1,7 @@
 //! `logs`
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crossbeam_channel::{after, never, select};
 
 use crate::cli::context::{CliError, Context, parse_issue, print_error, words};
 use crate::cli::exit::Exit;
-use crate::job::{Job, JobId};
+use crate::cli::transcript;
+use crate::job::{Job, JobId, limits};
 use crate::queue::Queue;
 use crate::store::{ListQuery, Watch};
 
@@ -29,6 +30,9 @@ pub(super) struct Arguments {
     /// Go on showing what is added, until the job has ended
     #[arg(short, long)]
     follow: bool,
+    /// The log as it is, and not what opencode's events in it say
+    #[arg(long)]
+    raw: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
@@ -37,9 +41,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let job = find(&queue, &arguments.job)?;
     let log = config.agents().log(job.id);
     if arguments.follow {
-        return follow(&queue, job.id, &log);
+        return follow(&queue, job.id, &log, arguments.raw);
     }
-    let mut file = match File::open(&log) {
+    let file = match File::open(&log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let state = job.state.kind();
             let message = format!("job {} has no log yet: it is {state}", job.id);
@@ -47,7 +51,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         }
         file => file?,
     };
-    copy(&mut file)?;
+    let mut reader = LogReader::new(file, arguments.raw);
+    reader.copy()?;
+    reader.end()?;
     Ok(Exit::Success)
 }
 
@@ -65,7 +71,7 @@ fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
 }
 
 /// Shows the log from its beginning, and on until the job has ended and all of it is shown.
-fn follow(queue: &Queue, id: JobId, path: &Path) -> Result<Exit, CliError> {
+fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliError> {
     let interrupted = words()?;
     let changes = queue.watch()?;
     let mut log = None;
@@ -74,15 +80,18 @@ fn follow(queue: &Queue, id: JobId, path: &Path) -> Result<Exit, CliError> {
         // Read before the log is: what was logged before the end is shown.
         let job = queue.get(id)?.ok_or_else(|| CliError::no_such_job(id))?;
         if log.is_none() {
-            log = File::open(path).ok();
+            log = File::open(path).ok().map(|file| LogReader::new(file, raw));
             growth = log.as_ref().and_then(|_| Watch::file(path).ok());
         }
         if let Some(log) = &mut log
-            && !copy(log)?
+            && !log.copy()?
         {
             return Ok(Exit::Success);
         }
         if job.state.kind().is_ended() {
+            if let Some(log) = &mut log {
+                log.end()?;
+            }
             return Ok(Exit::Success);
         }
         let nothing = never();
@@ -99,10 +108,60 @@ fn follow(queue: &Queue, id: JobId, path: &Path) -> Result<Exit, CliError> {
     }
 }
 
-/// Copies what is there to standard output. Says whether somebody still reads it.
-fn copy(log: &mut File) -> Result<bool, CliError> {
-    let mut stdout = io::stdout().lock();
-    match io::copy(log, &mut stdout).and_then(|_| stdout.flush()) {
+/// Reads a log that grows, and shows whole lines of it.
+struct LogReader {
+    log: BufReader<File>,
+    raw: bool,
+    /// The beginning of a line whose end is not there yet.
+    line: Vec<u8>,
+}
+
+impl LogReader {
+    fn new(log: File, raw: bool) -> LogReader {
+        LogReader { log: BufReader::new(log), raw, line: Vec::new() }
+    }
+
+    /// Shows what is there. Says whether somebody still reads it.
+    fn copy(&mut self) -> Result<bool, CliError> {
+        let mut stdout = BufWriter::new(io::stdout().lock());
+        loop {
+            let room = limits::LOG_LINE_BYTES_MAX - self.line.len() as u64;
+            let read = self.log.by_ref().take(room).read_until(b'\n', &mut self.line)?;
+            let is_whole = self.line.ends_with(b"\n") || read as u64 == room;
+            if !is_whole && read > 0 {
+                continue;
+            }
+            if !is_whole {
+                return is_read(stdout.flush());
+            }
+            if !is_read(show(&mut stdout, &self.line, self.raw))? {
+                return Ok(false);
+            }
+            self.line.clear();
+        }
+    }
+
+    /// Shows what is left behind the last line.
+    fn end(&mut self) -> Result<(), CliError> {
+        let rest = std::mem::take(&mut self.line);
+        is_read(show(&mut io::stdout().lock(), &rest, self.raw)).map(drop)
+    }
+}
+
+fn show(out: &mut impl Write, line: &[u8], raw: bool) -> io::Result<()> {
+    if raw || !line.starts_with(b"{") {
+        return out.write_all(line);
+    }
+    let text = String::from_utf8_lossy(line);
+    match transcript::readable(text.trim_end()) {
+        Some(text) => writeln!(out, "{text}"),
+        None => Ok(()),
+    }
+}
+
+/// A reader that has gone away is no error.
+fn is_read(result: io::Result<()>) -> Result<bool, CliError> {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(true),

@@ -11,6 +11,7 @@ mod logs;
 mod render;
 mod show;
 mod stats;
+mod transcript;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -60,6 +60,8 @@ pub const GIT_MS_MAX: u64 = 30 * 60_000;
 pub const HELPER_OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 /// Part of an agent's log that is searched for its session, in bytes.
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest line of a log that is read as one, in bytes.
+pub const LOG_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Size of a configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Size of an exit record or another small file that kugetsu writes for itself, in bytes.
