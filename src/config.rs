@@ -81,7 +81,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "NETWORK_RETRY_ATTEMPTS",
         default: "3",
-        help: "How often a clone or fetch is tried before its job is put off for a minute.",
+        help: "How often a clone or fetch is tried before its job is put off for a while.",
         set: |draft, text| number(text, 1, 100).map(|n| draft.network_attempts = n),
     },
     Key {
@@ -388,7 +388,18 @@ fn home(environment: &BTreeMap<String, String>) -> Result<PathBuf, ConfigError> 
         (None, Some(home)) => Path::new(home).join(".kugetsu"),
         (None, None) => return Err(refuse("neither KUGETSU_DIR nor HOME is set")),
     };
-    std::path::absolute(&home).map_err(|error| refuse(&format!("KUGETSU_DIR: {error}")))
+    let home =
+        std::path::absolute(&home).map_err(|error| refuse(&format!("KUGETSU_DIR: {error}")))?;
+    Ok(real_path(&home))
+}
+
+/// Without symbolic links, as git shows paths; what is not there yet stays as it is.
+fn real_path(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(real), _, _) => real,
+        (Err(_), Some(parent), Some(name)) => real_path(parent).join(name),
+        (Err(_), _, _) => path.into(),
+    }
 }
 
 fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {

@@ -81,7 +81,7 @@ impl Control {
 
     /// Remembers an issue's session.
     pub fn save_session(&self, session: Session) -> Result<(), QueueError> {
-        self.queue.save_session(session)
+        self.queue.save_session(self.id, self.token, session)
     }
 
     /// The time that the queue goes by.

@@ -141,14 +141,24 @@ impl Queue {
         self.one(Op::Resume).map(drop)
     }
 
-    /// Remembers an issue's session.
-    pub fn save_session(&self, session: Session) -> Result<(), QueueError> {
-        self.one(Op::SaveSession(session)).map(drop)
+    /// Remembers the session of a job's issue, under the job's lease.
+    pub fn save_session(
+        &self,
+        job: JobId,
+        token: Token,
+        session: Session,
+    ) -> Result<(), QueueError> {
+        self.one(Op::SaveSession { job, token, session }).map(drop)
     }
 
     /// Several operations in one transaction, answered one by one. At most
     /// [`limits::OPS_PER_COMMIT_MAX`].
     pub fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, QueueError> {
+        if operations.len() > limits::OPS_PER_COMMIT_MAX {
+            let most = limits::OPS_PER_COMMIT_MAX;
+            let why = format!("a commit has at most {most} operations, not {}", operations.len());
+            return Err(QueueError::Refused(OpRefused::Invalid(why)));
+        }
         self.group.commit(&*self.store, operations)
     }
 
@@ -188,8 +198,8 @@ impl Queue {
     }
 
     /// Hints that something may have changed.
-    pub fn watch(&self) -> Result<Watch, QueueError> {
-        Ok(self.store.watch()?)
+    pub fn watch(&self) -> Watch {
+        self.store.watch()
     }
 
     fn happen(&self, id: JobId, event: Event) -> Result<Job, QueueError> {
@@ -362,7 +372,7 @@ mod tests {
         fn now(&self) -> Timestamp {
             self.inner.now()
         }
-        fn watch(&self) -> Result<Watch, StoreError> {
+        fn watch(&self) -> Watch {
             self.inner.watch()
         }
     }

@@ -34,6 +34,8 @@ pub(super) struct Evidence<'e> {
     pub completion: Completion,
     pub record: &'e ExitRecord,
     pub traces: &'e Traces,
+    /// Commits of earlier attempts of the job that came to nothing.
+    pub commits_before: u32,
     /// The word that the worker passed on, if it did.
     pub told: Option<Stop>,
     /// Whether this was the reminder already.
@@ -65,8 +67,9 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
         Cause::Terminated => match evidence.told {
             Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
             Some(Stop::Shutdown) => over(Reason::Shutdown, "the worker was told to stop".into()),
+            // A supervisor that ends a whole service, or a machine that goes down.
             Some(Stop::Detach | Stop::LeaseLost) | None => {
-                over(Reason::Lost, "something else ended the agent's shim".into())
+                over(Reason::Shutdown, "the agent's shim was told to end from outside".into())
             }
         },
         Cause::Exited => exited(evidence, over),
@@ -85,9 +88,14 @@ fn exited(evidence: &Evidence<'_>, over: impl Fn(Reason, String) -> Verdict) -> 
         return over(Reason::Deferred, "the agent asks for later (exit code 75)".into());
     }
     let done = match evidence.completion {
-        Completion::Commits => traces.commits > 0,
+        // An agent that finds the work of an earlier attempt has nothing to add.
+        Completion::Commits => traces.commits > 0 || (clean && evidence.commits_before > 0),
         Completion::Exit => clean,
     };
+    if done && traces.commits == 0 && evidence.completion == Completion::Commits {
+        let before = evidence.commits_before;
+        return over(Reason::Done, format!("nothing to add to {before} earlier commit(s)"));
+    }
     if done && clean {
         return over(Reason::Done, format!("{} in {}", commits(traces), span(record.wall_ms)));
     }
@@ -146,6 +154,7 @@ mod tests {
         };
         let mut traces = Traces { commits: 0, is_dirty: false };
         let mut told = None;
+        let mut commits_before = 0;
         let mut was_reminded = false;
         let mut completion = Completion::Commits;
         let mut last_words = "";
@@ -154,6 +163,7 @@ mod tests {
                 "0" | "1" | "75" => record.exit_code = word.parse().ok(),
                 "killed" => (record.exit_code, record.signal) = (None, Some(9)),
                 "commits" => traces.commits = 2,
+                "earlier" => commits_before = 1,
                 "dirty" => traces.is_dirty = true,
                 "reminded" => was_reminded = true,
                 "timeout" => record.cause = Cause::Timeout,
@@ -172,6 +182,7 @@ mod tests {
             completion,
             record: &record,
             traces: &traces,
+            commits_before,
             told,
             was_reminded,
             last_words,
@@ -213,7 +224,11 @@ mod tests {
             ended cancel           | cancelled
             ended cancel commits   | cancelled
             ended shutdown         | shutdown
-            ended                  | lost
+            ended                  | shutdown
+            0 earlier              | done
+            0 earlier dirty        | done
+            1 earlier              | agent_error
+            timeout earlier        | timeout
             0 by-exit              | done
             1 by-exit              | agent_error
             1 by-exit commits      | agent_error

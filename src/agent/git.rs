@@ -66,6 +66,17 @@ impl Git<'_> {
     }
 }
 
+/// What a git hook, from which kugetsu may have been called, says about its own repository.
+pub(super) const REPOSITORY_VARIABLES: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+];
+
 /// A git that asks nobody anything, speaks English, and minds no environment of a caller's hook.
 fn git(folder: &Path) -> Command {
     let mut git = command("git");
@@ -77,7 +88,7 @@ fn git(folder: &Path) -> Command {
         .env("SSH_ASKPASS_REQUIRE", "force")
         .env("SSH_ASKPASS", "false")
         .env("GIT_OPTIONAL_LOCKS", "0");
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"] {
+    for name in REPOSITORY_VARIABLES {
         git.env_remove(name);
     }
     git

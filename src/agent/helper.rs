@@ -75,15 +75,22 @@ pub(super) fn run(
         recv(stop) -> word => Interrupted::Stopped(word.unwrap_or(Stop::Shutdown)),
         recv(after(Duration::from_millis(timeout_ms))) -> _ => Interrupted::TimedOut,
     };
-    tree::signal_group(group, Signal::SIGKILL)?;
-    // A killed process ends; what is left to wait for is the kernel.
-    let _ = ended.recv();
+    // TERM lets git clean up behind itself; a killed process ends, and the rest is the kernel's.
+    tree::signal_group(group, Signal::SIGTERM)?;
+    if ended.recv_timeout(Duration::from_millis(limits::HELPER_GRACE_MS)).is_err() {
+        tree::signal_group(group, Signal::SIGKILL)?;
+        let _ = ended.recv();
+    }
     Err(interrupted)
 }
 
 fn read_back(file: &mut File) -> io::Result<String> {
     file.rewind()?;
     let mut bytes = Vec::new();
-    file.take(limits::HELPER_OUTPUT_BYTES_MAX).read_to_end(&mut bytes)?;
+    let length = file.metadata()?.len();
+    if length > limits::HELPER_OUTPUT_BYTES_MAX {
+        return Err(io::Error::other(format!("it said too much ({length} bytes)")));
+    }
+    file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

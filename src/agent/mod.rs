@@ -3,35 +3,36 @@
 mod completion;
 mod git;
 mod helper;
+mod leftover;
 mod log;
+mod message;
 mod repository;
 mod template;
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{after, bounded, never, select};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
-use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, Token, limits};
+use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
 use crate::process::identity::{self, Identity};
-use crate::process::run::{
-    ExitRecord, RunDir, RunSpec, private_file, read_json, write_json, write_whole,
-};
+use crate::process::run::{ExitRecord, RunDir, RunSpec, read_json, write_json};
 use crate::process::spawn::{self, Running};
-use crate::process::tree;
 use crate::queue::QueueError;
-use crate::time::{self, Timestamp};
+use crate::time;
 
 use self::completion::{Evidence, Verdict, judge};
 use self::git::GitError;
-use self::repository::Worktree;
+use self::leftover::Left;
+use self::repository::{Traces, Worktree};
 
 pub use self::completion::Completion;
 pub use self::template::{Template, Values};
@@ -98,28 +99,10 @@ pub fn log_file(home: &Path, id: JobId) -> PathBuf {
     home.join("logs").join(format!("dev-{id}.log"))
 }
 
-/// Never passed on to an agent: another program's sockets, and what would make an opencode think
-/// that it runs inside of another one.
-const ENVIRONMENT_REMOVED: [&str; 11] = [
-    "OPENCODE",
-    "OPENCODE_PID",
-    "OPENCODE_SERVER_*",
-    "AGENT",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_*",
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_COMMON_DIR",
-];
-
-const REMINDER: &str = "You ended without a commit, and there are changes in the worktree. \
-     If the work is done, commit it now, on the branch that is checked out. \
-     If it is not, finish it first. Remove what does not belong to it.\n";
-
-/// A minute: how long a job waits for a network that does not answer.
-const NETWORK_DEFERRAL_MS: u64 = 60_000;
+/// Never passed on to an agent, besides git's own: another program's sockets, and what would make
+/// an opencode think that it runs inside of another one.
+const ENVIRONMENT_REMOVED: [&str; 6] =
+    ["OPENCODE", "OPENCODE_PID", "OPENCODE_SERVER_*", "AGENT", "NOTIFY_SOCKET", "WATCHDOG_*"];
 
 /// Runs agents on issues.
 pub struct AgentExecutor {
@@ -130,13 +113,17 @@ pub struct AgentExecutor {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Plan {
     worktree: PathBuf,
-    branch: String,
-    /// Where the branch was before the job's first attempt.
+    base: String,
     head_before: String,
     log: PathBuf,
     log_from: u64,
-    session: Option<String>,
     round: u32,
+}
+
+impl Plan {
+    fn traces(&self) -> Result<Traces, GitError> {
+        repository::traces(&self.worktree, &self.head_before, &self.base)
+    }
 }
 
 /// Why an attempt ends without a verdict.
@@ -155,10 +142,7 @@ impl From<GitError> for Cut {
     fn from(error: GitError) -> Cut {
         match error {
             GitError::Stopped(stop) => cut_by(stop),
-            GitError::Network(why) => Cut::Over(Report {
-                defer_ms: Some(NETWORK_DEFERRAL_MS),
-                ..Report::new(Reason::Deferred, why)
-            }),
+            GitError::Network(why) => Report::new(Reason::Deferred, why).into(),
             GitError::Refused(why) => Report::new(Reason::WorktreeFailed, why).into(),
         }
     }
@@ -190,25 +174,27 @@ fn start_failed(what: &str) -> impl Fn(io::Error) -> Cut {
 
 impl Executor for AgentExecutor {
     fn execute(&self, job: &Job, control: &Control) -> Ending {
-        match self.attempt(job, control) {
-            Ok(report) | Err(Cut::Over(report)) => Ending::Over(report),
-            Err(Cut::LeftAlone) => Ending::LeftAlone,
+        match catch_unwind(AssertUnwindSafe(|| self.attempt(job, control))) {
+            Ok(Ok(report) | Err(Cut::Over(report))) => Ending::Over(report),
+            // After a panic nobody knows what runs: recovery looks.
+            Ok(Err(Cut::LeftAlone)) | Err(_) => Ending::LeftAlone,
         }
     }
 
     fn inspect(&self, job: &Job) -> Found {
         let Some(lease) = job.lease() else { return Found::NothingRan };
         let Some(run) = &lease.run else { return Found::NothingRan };
-        let dir = RunDir::new(&self.settings.runs(), job.id, lease.token, run.round);
+        let dir = RunDir::at(&self.settings.runs().join(&run.folder));
         let told = lease.cancel_requested.then_some(Stop::Cancel);
-        match look_at_run(&dir, run, told) {
+        match leftover::look(&dir, run, told) {
             Ok(Left::Alive) => Found::Alive,
             Ok(Left::NothingRan) => Found::NothingRan,
-            Ok(Left::Vanished(why)) => Found::Ended(Report::new(Reason::Lost, why)),
-            Ok(Left::Record(record)) => Found::Ended(self.judge_leftover(&dir, &record, told)),
+            Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, why)),
+            Ok(Left::Record(record)) => Found::Ended(self.judge_leftover(job, &dir, &record, told)),
             Err(error) => {
-                let why = format!("what its run left cannot be read: {error}");
-                Found::Ended(Report::new(Reason::Lost, why))
+                // Not known to be dead is alive: nobody else may work on the issue.
+                tracing::warn!(job = %job.id, %error, "cannot look at what its run left");
+                Found::Alive
             }
         }
     }
@@ -246,22 +232,18 @@ impl AgentExecutor {
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
         let mut session = self.keep_session(job, control, &worktree)?;
-        let head_before = self.first_head(job.id).unwrap_or_else(|| worktree.head.clone());
         for round in 1..=2 {
-            let plan = self.plan(job, control, &worktree, &head_before, &session, round)?;
-            let dir = RunDir::new(&self.settings.runs(), job.id, control.token(), round);
-            let run = self.start(job, control, &plan, &dir)?;
+            let name = format!("{}-{}-{round}", job.id, control.token());
+            let dir = RunDir::at(&self.settings.runs().join(name));
+            let (run, plan) = self.start(job, control, &worktree, &session, &dir, round)?;
             let (record, told) = self.attend(control, &dir, run)?;
-            if let Some(found) = log::session(&plan.log, plan.log_from).unwrap_or_default() {
-                session.id = Some(found);
-                self.save_session(job, control, &mut session)?;
-            }
-            match self.verdict(&plan, &record, told)? {
+            self.learn_session(job, control, &mut session, &plan);
+            match self.verdict(job, &plan, &record, told)? {
                 Verdict::Remind => {
                     tracing::info!(job = %job.id, "no commit, but changes: reminding the agent");
                 }
                 Verdict::Over(report) => {
-                    self.forget_lost_session(job, control, session, &report)?;
+                    self.forget_lost_session(job, control, session, &report);
                     return Ok(report);
                 }
             }
@@ -293,6 +275,18 @@ impl AgentExecutor {
         Ok(session)
     }
 
+    /// The session that the agent named in its log. A store that is busy now is no reason to
+    /// doubt the run.
+    fn learn_session(&self, job: &Job, control: &Control, session: &mut Session, plan: &Plan) {
+        let found = log::session(&plan.log, plan.log_from).unwrap_or_default();
+        if found.is_some() && found != session.id {
+            session.id = found;
+            if self.save_session(job, control, session).is_err() {
+                tracing::warn!(job = %job.id, "cannot remember the agent's session");
+            }
+        }
+    }
+
     fn save_session(&self, job: &Job, control: &Control, session: &mut Session) -> Result<(), Cut> {
         session.last_job = job.id;
         session.used_at = control.now();
@@ -306,23 +300,13 @@ impl AgentExecutor {
         control: &Control,
         mut session: Session,
         report: &Report,
-    ) -> Result<(), Cut> {
+    ) {
         if report.reason == Reason::StartFailed && report.detail.contains("Session not found") {
             session.id = None;
-            self.save_session(job, control, &mut session)?;
+            if self.save_session(job, control, &mut session).is_err() {
+                tracing::warn!(job = %job.id, "cannot forget a session that the agent has lost");
+            }
         }
-        Ok(())
-    }
-
-    /// Where the branch was before the job's first attempt: commits of an attempt that was lost
-    /// count for the next.
-    fn first_head(&self, id: JobId) -> Option<String> {
-        let mut folders = self.runs_of(id);
-        folders.sort_by_key(|folder| token_of(folder));
-        folders.iter().find_map(|folder| {
-            let plan: Option<Plan> = read_json(&folder.join("plan.json")).ok()?;
-            plan.map(|plan| plan.head_before)
-        })
     }
 
     fn runs_of(&self, id: JobId) -> Vec<PathBuf> {
@@ -336,42 +320,21 @@ impl AgentExecutor {
         entries.flatten().map(|entry| entry.path()).filter(ours).collect()
     }
 
-    fn plan(
-        &self,
-        job: &Job,
-        control: &Control,
-        worktree: &Worktree,
-        head_before: &str,
-        session: &Session,
-        round: u32,
-    ) -> Result<Plan, Cut> {
-        let message = if round == 1 { &job.message } else { REMINDER };
-        let now = control.now();
-        write_message(job, worktree, message).map_err(start_failed("write the message"))?;
-        let log = self.settings.log(job.id);
-        let log_from = begin_log(&log, job, round, now).map_err(start_failed("write the log"))?;
-        Ok(Plan {
-            worktree: worktree.folder.clone(),
-            branch: worktree.branch.clone(),
-            head_before: head_before.into(),
-            log,
-            log_from,
-            session: session.id.clone(),
-            round,
-        })
-    }
-
-    /// Starts the agent: shim, gate, record, and only then the word.
+    /// Starts the agent: shim, gate, record, and only then the word. Nothing that another holder
+    /// of the job could see is written before the record, which fails when the lease is lost.
     fn start(
         &self,
         job: &Job,
         control: &Control,
-        plan: &Plan,
+        worktree: &Worktree,
+        session: &Session,
         dir: &RunDir,
-    ) -> Result<Running, Cut> {
+        round: u32,
+    ) -> Result<(Running, Plan), Cut> {
         dir.create().map_err(start_failed("make the run's folder"))?;
-        write_json(&dir.file("plan.json"), plan).map_err(start_failed("write the run's plan"))?;
-        dir.write_spec(&self.spec(job, plan, dir)).map_err(start_failed("write the run's spec"))?;
+        let log = self.settings.log(job.id);
+        let spec = self.spec(job, worktree, session, dir);
+        dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
         let gated = spawn::spawn(&self.settings.shim, dir, &self.settings.secrets)
             .map_err(start_failed("start the shim"))?;
         let boot_id = identity::boot_id().map_err(start_failed("read the boot id"))?;
@@ -379,29 +342,44 @@ impl AgentExecutor {
             pid: gated.identity().pid,
             start_time: gated.identity().start_time,
             boot_id,
+            folder: dir.name(),
             started_at: control.now(),
-            round: plan.round,
+            round,
         })?;
+        let text = if round == 1 { &job.message } else { message::REMINDER };
+        message::write_message(job, worktree, text).map_err(start_failed("write the message"))?;
+        let log_from = message::begin_log(&log, job, round, control.now())
+            .map_err(start_failed("write the log"))?;
+        let plan = Plan {
+            worktree: worktree.folder.clone(),
+            base: worktree.base.clone(),
+            head_before: worktree.head.clone(),
+            log,
+            log_from,
+            round,
+        };
+        write_json(&dir.file("plan.json"), &plan).map_err(start_failed("write the run's plan"))?;
         // A word that came in the meantime: nothing has run yet, and dropping the gate keeps it so.
         if let Ok(stop) = control.stop().try_recv() {
             return Err(cut_by(stop));
         }
         let running = gated.open().map_err(start_failed("open the gate"))?;
-        tracing::info!(job = %job.id, issue = %job.issue, pid = running.identity.pid, "agent started");
-        Ok(running)
+        let pid = running.identity.pid;
+        tracing::info!(job = %job.id, issue = %job.issue, pid, "agent started");
+        Ok((running, plan))
     }
 
-    fn spec(&self, job: &Job, plan: &Plan, dir: &RunDir) -> RunSpec {
+    fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let message_file = message_file(&plan.worktree);
+        let message_file = message::message_file(&worktree.folder);
         let values = Values {
             message_file: text(&message_file),
-            session: plan.session.clone().unwrap_or_default(),
-            worktree: text(&plan.worktree),
+            session: session.id.clone().unwrap_or_default(),
+            worktree: text(&worktree.folder),
             job: job.id.to_string(),
             attempt: job.attempt_number().to_string(),
             issue: job.issue.to_string(),
-            branch: plan.branch.clone(),
+            branch: worktree.branch.clone(),
         };
         let environment = [
             ("KUGETSU_MESSAGE_FILE", &values.message_file),
@@ -415,18 +393,23 @@ impl AgentExecutor {
         ];
         RunSpec {
             arguments: self.settings.command.fill(&values),
-            folder: plan.worktree.clone(),
+            folder: worktree.folder.clone(),
             stdin: message_file,
-            log: plan.log.clone(),
+            log: self.settings.log(job.id),
             environment: environment.map(|(name, value)| (name.into(), value.clone())).into(),
-            environment_removed: ENVIRONMENT_REMOVED.map(String::from).into(),
+            environment_removed: ENVIRONMENT_REMOVED
+                .iter()
+                .chain(&git::REPOSITORY_VARIABLES)
+                .map(|name| (*name).into())
+                .collect(),
             timeout_ms: job.timeout_ms.unwrap_or(self.settings.timeout_ms),
             kill_grace_ms: self.settings.kill_grace_ms,
             log_bytes_max: self.settings.log_bytes_max,
         }
     }
 
-    /// Waits for the shim, and passes words on to it.
+    /// Waits for the shim, and passes words on to it. From here on the agent may be alive, so
+    /// whatever goes wrong leaves it to recovery.
     fn attend(
         &self,
         control: &Control,
@@ -435,10 +418,11 @@ impl AgentExecutor {
     ) -> Result<(ExitRecord, Option<Stop>), Cut> {
         let shim = running.identity;
         let (sender, ended) = bounded(1);
-        thread::Builder::new()
-            .name("shim".into())
-            .spawn(move || sender.send(running.wait()))
-            .map_err(start_failed("wait for the agent"))?;
+        let waiter = thread::Builder::new().name("shim".into());
+        if let Err(error) = waiter.spawn(move || sender.send(running.wait())) {
+            tracing::error!(%error, "no thread to wait for the agent");
+            return Err(Cut::LeftAlone);
+        }
         let mut told = None;
         let mut patience = never();
         loop {
@@ -448,15 +432,15 @@ impl AgentExecutor {
                     Stop::Detach | Stop::LeaseLost => return Err(Cut::LeftAlone),
                     stop @ (Stop::Cancel | Stop::Shutdown) => {
                         if told.replace(stop).is_none() {
-                            shim.signal(Signal::SIGTERM).map_err(start_failed("end the agent"))?;
+                            end_shim(shim, Signal::SIGTERM);
                             patience = after(self.ending_time());
                         }
                     }
                 },
                 recv(patience) -> _ => {
                     tracing::error!(pid = shim.pid, "the shim does not end its agent; killing both");
+                    end_shim(shim, Signal::SIGKILL);
                     patience = after(self.ending_time());
-                    shim.signal(Signal::SIGKILL).map_err(start_failed("kill the shim"))?;
                 }
             }
         }
@@ -464,8 +448,7 @@ impl AgentExecutor {
             Ok(Some(record)) => Ok((record, told)),
             Ok(None) => Err(self.without_record(dir)),
             Err(error) => {
-                let why = format!("the exit record cannot be read: {error}");
-                Err(Report::new(Reason::Lost, why).into())
+                Err(self.lost(dir, &format!("the exit record cannot be read: {error}")).into())
             }
         }
     }
@@ -478,7 +461,7 @@ impl AgentExecutor {
     /// The shim was killed: nothing of its run may go on.
     fn without_record(&self, dir: &RunDir) -> Cut {
         let deadline = time::monotonic() + self.ending_time();
-        match kill_until_free(dir, deadline) {
+        match leftover::kill_until_gone(dir, deadline) {
             Ok(true) => {}
             // Something of it lives on: the issue stays taken, and recovery looks again.
             Ok(false) | Err(_) => return Cut::LeftAlone,
@@ -488,29 +471,51 @@ impl AgentExecutor {
                 let why = "the shim ended before the agent started";
                 Report::new(Reason::StartFailed, why).into()
             }
-            Ok(true) | Err(_) => Report::new(Reason::Lost, "the agent's shim was killed").into(),
+            Ok(true) | Err(_) => self.lost(dir, "the agent's shim was killed").into(),
         }
+    }
+
+    /// A run that nobody saw end. What it committed counts for the next attempt.
+    fn lost(&self, dir: &RunDir, why: &str) -> Report {
+        let plan: Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default();
+        let traces = plan.and_then(|plan| plan.traces().ok());
+        let commits = traces.map_or(0, |traces| traces.commits);
+        Report { commits, ..Report::new(Reason::Lost, why) }
     }
 
     fn verdict(
         &self,
+        job: &Job,
         plan: &Plan,
         record: &ExitRecord,
         told: Option<Stop>,
     ) -> Result<Verdict, Cut> {
-        let traces = repository::traces(&plan.worktree, &plan.head_before)?;
+        let traces = plan.traces()?;
         let last_words = log::last_words(&plan.log, plan.log_from).unwrap_or_default();
         Ok(judge(&Evidence {
             completion: self.settings.completion,
             record,
             traces: &traces,
+            commits_before: job.commits_of_failed_attempts(),
             told,
             was_reminded: plan.round > 1,
-            last_words: &last_words,
+            last_words: &self.without_secrets(last_words),
         }))
     }
 
-    fn judge_leftover(&self, dir: &RunDir, record: &ExitRecord, told: Option<Stop>) -> Report {
+    /// What an agent says ends up in the store; what it was trusted with does not.
+    fn without_secrets(&self, words: String) -> String {
+        let secrets = self.settings.secrets.iter().filter(|(_, secret)| !secret.is_empty());
+        secrets.fold(words, |words, (_, secret)| words.replace(secret, "…"))
+    }
+
+    fn judge_leftover(
+        &self,
+        job: &Job,
+        dir: &RunDir,
+        record: &ExitRecord,
+        told: Option<Stop>,
+    ) -> Report {
         let plan: Plan = match read_json(&dir.file("plan.json")) {
             Ok(Some(plan)) => plan,
             Ok(None) => return Report::new(Reason::Lost, "the run's plan is gone"),
@@ -518,95 +523,18 @@ impl AgentExecutor {
                 return Report::new(Reason::Lost, format!("the run's plan is damaged: {error}"));
             }
         };
-        match self.verdict(&plan, record, told) {
+        match self.verdict(job, &plan, record, told) {
             Ok(Verdict::Over(report)) | Err(Cut::Over(report)) => report,
             Ok(Verdict::Remind) | Err(Cut::LeftAlone) => {
-                let why = "its worker was gone before it could be reminded to commit";
-                Report::new(Reason::Lost, why)
+                self.lost(dir, "its worker was gone before it could be reminded to commit")
             }
         }
     }
 }
 
-/// What is left of a run whose worker is gone.
-enum Left {
-    Alive,
-    NothingRan,
-    Record(ExitRecord),
-    Vanished(&'static str),
-}
-
-fn look_at_run(dir: &RunDir, run: &Run, told: Option<Stop>) -> io::Result<Left> {
-    if let Some(record) = dir.exit_record()? {
-        return Ok(Left::Record(record));
+/// A shim that cannot be signalled is gone, or will be looked at by recovery.
+fn end_shim(shim: Identity, signal: Signal) {
+    if let Err(error) = shim.signal(signal) {
+        tracing::error!(pid = shim.pid, %error, "cannot signal the shim");
     }
-    if identity::boot_id()? != run.boot_id {
-        return Ok(Left::Vanished("the machine was restarted while the agent ran"));
-    }
-    let shim = Identity { pid: run.pid, start_time: run.start_time };
-    if dir.path().is_dir() && dir.try_lock()?.is_none() {
-        if shim.is_alive() {
-            if told.is_some() {
-                shim.signal(Signal::SIGTERM)?;
-            }
-        } else {
-            // Nobody holds the agent's limits any more, and nobody will tell how it ends.
-            tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
-        }
-        return Ok(Left::Alive);
-    }
-    // Between the first look and the lock the shim may have ended.
-    match dir.exit_record()? {
-        Some(record) => Ok(Left::Record(record)),
-        None if dir.is_started()? => Ok(Left::Vanished("the agent's shim was killed")),
-        None => Ok(Left::NothingRan),
-    }
-}
-
-fn marker(dir: &RunDir) -> String {
-    format!("KUGETSU_RUN={}", dir.path().display())
-}
-
-/// Kills every process of a run until none holds its lock. Says whether that was in time.
-fn kill_until_free(dir: &RunDir, deadline: Instant) -> io::Result<bool> {
-    while dir.try_lock()?.is_none() {
-        if time::monotonic() > deadline {
-            return Ok(false);
-        }
-        tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
-        time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
-    }
-    Ok(true)
-}
-
-fn token_of(folder: &Path) -> Option<Token> {
-    folder.file_name()?.to_str()?.split('-').nth(1)?.parse().ok().map(Token)
-}
-
-fn message_file(worktree: &Path) -> PathBuf {
-    worktree.join(".kugetsu/msg.txt")
-}
-
-fn write_message(job: &Job, worktree: &Worktree, message: &str) -> io::Result<()> {
-    let folder = worktree.folder.join(".kugetsu");
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    write_whole(&folder.join("msg.txt"), message.as_bytes())?;
-    let context = format!(
-        "issue: {}\nbranch: {}\nbase: {}\njob: {}\nattempt: {}\n",
-        job.issue,
-        worktree.branch,
-        worktree.base,
-        job.id,
-        job.attempt_number()
-    );
-    write_whole(&folder.join("context.txt"), context.as_bytes())
-}
-
-/// Adds a heading to the log, and says where the run's own output will begin.
-fn begin_log(log: &Path, job: &Job, round: u32, now: Timestamp) -> io::Result<u64> {
-    let mut file: File = private_file().create(true).append(true).open(log)?;
-    let what = if round == 1 { "attempt" } else { "reminder of attempt" };
-    let (id, issue, attempt) = (job.id, &job.issue, job.attempt_number());
-    writeln!(file, "--- {now} job {id}, {issue}, {what} {attempt}")?;
-    Ok(file.metadata()?.len())
 }

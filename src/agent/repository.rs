@@ -13,6 +13,7 @@ use crate::agent::git::{Git, GitError, parse_worktrees};
 use crate::executor::Stop;
 use crate::job::{IssueRef, limits};
 use crate::process::run::private_file;
+use crate::process::tree;
 use crate::time;
 
 /// An issue's worktree, ready for an agent.
@@ -53,20 +54,20 @@ pub(super) fn prepare(
     Ok(Worktree { folder, branch, base, head })
 }
 
-/// Looks at what is in the worktree compared with `head_before`.
+/// Looks at what is in the worktree compared with the head before.
 ///
 /// It only reads, so it waits for no lock; and nothing stops it, because a run that is over is
 /// judged now or by the next worker, but not half.
-pub(super) fn traces(folder: &Path, head_before: &str) -> Result<Traces, GitError> {
+pub(super) fn traces(folder: &Path, before: &str, base: &str) -> Result<Traces, GitError> {
     let nothing = File::open("/dev/null").map_err(|error| refused("open /dev/null", &error))?;
     let git = Git { lock: &nothing, stop: &never() };
-    let range = format!("{head_before}..HEAD");
-    let commits = git.run(folder, &["rev-list", "--count", &range])?;
+    // What the base had already is not the agent's, also when it was merged in.
+    let commits = git.run(folder, &["rev-list", "--count", "HEAD", "--not", before, base])?;
     let status = git.run(folder, &["status", "--porcelain"])?;
-    Ok(Traces {
-        commits: commits.trim().parse().unwrap_or(u32::MAX),
-        is_dirty: !status.trim().is_empty(),
-    })
+    match commits.trim().parse() {
+        Ok(commits) => Ok(Traces { commits, is_dirty: !status.trim().is_empty() }),
+        Err(_) => Err(GitError::Refused(format!("git rev-list said {commits:?}"))),
+    }
 }
 
 fn refused(what: &str, error: &io::Error) -> GitError {
@@ -116,7 +117,13 @@ fn clone_or_fetch(
     git: &Git<'_>,
 ) -> Result<PathBuf, GitError> {
     let clone = settings.repositories().join(format!("{}.git", issue.safe_repository_name()));
+    let url = settings.clone_url(issue);
     if clone.is_dir() {
+        // The template may have changed since it was made.
+        let known = fs::read_to_string(clone.join("config")).unwrap_or_default();
+        if !known.lines().any(|line| line.trim() == format!("url = {url}")) {
+            git.run(&clone, &["remote", "set-url", "origin", &url])?;
+        }
         with_retries(settings, git, || git.run(&clone, &["fetch", "--quiet", "origin"]).map(drop))?;
         return Ok(clone);
     }
@@ -129,7 +136,6 @@ fn clone_or_fetch(
         .mode(0o700)
         .create(&unfinished)
         .map_err(|error| refused("make a clone", &error))?;
-    let url = settings.clone_url(issue);
     git.run(&unfinished, &["init", "--quiet", "--bare"])?;
     git.run(&unfinished, &["remote", "add", "origin", &url])?;
     with_retries(settings, git, || {
@@ -192,6 +198,9 @@ fn exclude_own_folder(clone: &Path) -> io::Result<()> {
     file.write_all(format!("{newline}{RULE}\n").as_bytes())
 }
 
+/// What is written into a worktree once it is whole.
+const WHOLE: &str = ".kugetsu/whole";
+
 fn place_worktree(
     git: &Git<'_>,
     clone: &Path,
@@ -203,33 +212,73 @@ fn place_worktree(
     let known = parse_worktrees(&listing).into_iter().find(|entry| entry.folder == folder);
     let path = folder.to_string_lossy();
     match (known, folder.exists()) {
-        (Some(entry), true) => match entry.branch {
-            Some(found) if found == branch => return Ok(()),
-            Some(other) => tracing::warn!(folder = %path, "is on branch {other}, not {branch}"),
-            None => tracing::warn!(folder = %path, "is on no branch, not on {branch}"),
-        },
+        (Some(entry), true) if folder.join(WHOLE).exists() => {
+            if entry.branch.as_deref() != Some(branch) {
+                let found = entry.branch.as_deref().unwrap_or("no branch");
+                tracing::warn!(folder = %path, "is on {found}, not on {branch}");
+            }
+            return clear_index_lock(git, folder);
+        }
+        (Some(_), true) => {
+            // Whoever made it died half-way: no agent was in it yet.
+            git.run(clone, &["worktree", "remove", "--force", "--force", &path])?;
+        }
         (Some(_), false) => {
             // The folder was removed by hand; git must forget it before it can be made again.
             git.ask(clone, &["worktree", "unlock", &path])?;
             git.run(clone, &["worktree", "prune"])?;
         }
         (None, true) => {
-            return Err(GitError::Refused(format!(
-                "{path} is in the way: it is no worktree of ours"
-            )));
+            let why = format!("{path} is in the way: it is no worktree of ours");
+            return Err(GitError::Refused(why));
         }
         (None, false) => {}
     }
-    if folder.exists() {
-        return Ok(());
-    }
-    let reason = "kugetsu works here";
-    let add = ["worktree", "add", "--quiet", "--lock", "--reason", reason, "--no-track"];
+    add_worktree(git, clone, folder, branch, base)?;
+    let whole = folder.join(WHOLE);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder.join(".kugetsu"))
+        .and_then(|()| {
+            private_file().create(true).write(true).truncate(true).open(&whole).map(drop)
+        })
+        .map_err(|error| refused(&format!("write {}", whole.display()), &error))
+}
+
+fn add_worktree(
+    git: &Git<'_>,
+    clone: &Path,
+    folder: &Path,
+    branch: &str,
+    base: &str,
+) -> Result<(), GitError> {
+    let path = folder.to_string_lossy();
     let head = format!("refs/heads/{branch}");
     let exists = git.ask(clone, &["rev-parse", "--verify", "--quiet", &head])?.is_some();
-    let place: Vec<&str> =
-        if exists { vec![&path, branch] } else { vec!["-b", branch, &path, base] };
-    // --no-track is for new branches only.
-    let add = if exists { &add[..add.len() - 1] } else { &add[..] };
-    git.run(clone, &[add, &place].concat()).map(drop)
+    let mut add = vec!["worktree", "add", "--quiet", "--lock", "--reason", "kugetsu works here"];
+    if exists {
+        add.extend([&*path, branch]);
+    } else {
+        add.extend(["--no-track", "-b", branch, &path, base]);
+    }
+    git.run(clone, &add).map(drop)
+}
+
+/// A git that was killed leaves its lock on the index, and every later one fails on it. It is
+/// removed when nobody works in the folder.
+fn clear_index_lock(git: &Git<'_>, folder: &Path) -> Result<(), GitError> {
+    let own = git.run(folder, &["rev-parse", "--absolute-git-dir"])?;
+    let lock = Path::new(own.trim_end()).join("index.lock");
+    if !lock.exists() {
+        return Ok(());
+    }
+    match tree::is_somebody_in(folder) {
+        Ok(false) => {
+            tracing::warn!(lock = %lock.display(), "left by a git that was killed: removed");
+            fs::remove_file(&lock).map_err(|error| refused("remove index.lock", &error))
+        }
+        Ok(true) => Ok(()),
+        Err(error) => Err(refused("look who works in the worktree", &error)),
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
-use crate::job::{Event, JobId, Refused, StateKind};
+use crate::job::{Event, JobId, Refused, StateKind, limits};
 use crate::store::{Op, OpRefused, Reply};
 
 #[derive(Args)]
@@ -27,11 +27,15 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let operations = arguments.ids.iter().map(|id| Op::Apply(*id, Event::Cancel)).collect();
     let mut text = String::new();
     let mut items: Vec<Value> = Vec::new();
     let mut trouble = None;
-    for answer in queue.commit(operations)? {
+    let mut answers = Vec::new();
+    for ids in arguments.ids.chunks(limits::OPS_PER_COMMIT_MAX) {
+        let cancel = |id: &JobId| Op::Apply(*id, Event::Cancel);
+        answers.extend(queue.commit(ids.iter().map(cancel).collect())?);
+    }
+    for answer in answers {
         match answer {
             Ok(Reply::Changed(job) | Reply::AlreadySo(job)) => {
                 items.push(json!({ "id": job.id.0, "state": job.state.kind().name() }));

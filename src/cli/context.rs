@@ -88,9 +88,11 @@ fn from_store(error: &StoreError) -> CliError {
         StoreError::Busy { .. } => CliError::new(Exit::StoreBusy, error.to_string())
             .hint("try again; if it stays so, look for a stopped kugetsu process"),
         StoreError::Damaged { .. } => CliError::new(Exit::StoreDamaged, error.to_string())
-            .hint("nothing was changed; move the file away to begin a new queue"),
+            .hint("docs/STORAGE.md tells what to do about it"),
         StoreError::TooNew { .. } => CliError::new(Exit::StoreDamaged, error.to_string()),
-        StoreError::Io { .. } | StoreError::Panicked => CliError::general(error),
+        StoreError::Io { .. } | StoreError::Latched { .. } | StoreError::Panicked => {
+            CliError::general(error)
+        }
     }
 }
 

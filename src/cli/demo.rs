@@ -109,6 +109,7 @@ fn config(context: &Context, root: &Path, agents: u32) -> Result<Config, CliErro
     set("KUGETSU_SPAWN_DELAY", "200ms".into());
     set("KUGETSU_RETRY_DELAY", "1s".into());
     set("KUGETSU_KILL_GRACE", "1s".into());
+    set("KUGETSU_ON_TERM", "stop".into());
     Ok(Config::load(&environment)?)
 }
 
@@ -149,7 +150,6 @@ fn any_word_ends() -> Result<Receiver<Word>, CliError> {
     thread::Builder::new().name("ends".into()).spawn(move || {
         for _ in words {
             let _ = sender.try_send(Word::Terminate);
-            let _ = sender.try_send(Word::Terminate);
         }
     })?;
     Ok(ends)
@@ -157,7 +157,7 @@ fn any_word_ends() -> Result<Receiver<Word>, CliError> {
 
 /// Shows the jobs until the worker is done: lines that move on a terminal, plain ones elsewhere.
 fn watch(queue: &Queue, live: bool, is_done: impl Fn() -> bool) -> Result<(), CliError> {
-    let changes = queue.watch()?;
+    let changes = queue.watch();
     let mut screen = Screen::new(live);
     loop {
         let done = is_done();

@@ -32,23 +32,17 @@ impl Exit {
     /// All of them, with what they mean to a caller.
     pub const ALL: [(Exit, &'static str); 10] = [
         (Exit::Success, "success"),
-        (
-            Exit::General,
-            "general error: usage, configuration, worktree, session, validation; nothing was changed",
-        ),
+        (Exit::General, "general error: usage, configuration, worktree, session, validation"),
         (
             Exit::CapReached,
             "not now: the cap on agents is reached, the issue is busy or the queue is paused; try again later",
         ),
         (Exit::NotFound, "no such job or session"),
         (Exit::StoreBusy, "the queue is busy: other processes kept it locked; try again"),
-        (Exit::JobFailed, "the job ended in error"),
+        (Exit::JobFailed, "the job, or the attempt that was waited for, ended in error"),
         (Exit::JobCancelled, "the job was cancelled"),
         (Exit::TimedOut, "a wait timed out"),
-        (
-            Exit::StoreDamaged,
-            "the queue is damaged, or a newer kugetsu wrote it; it was not touched",
-        ),
+        (Exit::StoreDamaged, "the queue is damaged, or a newer kugetsu wrote it"),
         (Exit::Interrupted, "interrupted (Ctrl-C)"),
     ];
 

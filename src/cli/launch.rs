@@ -73,6 +73,8 @@ pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result
     let worker = new_worker(&config, queue.clone(), config.worker())?;
     let claim =
         Claim { worker: worker.id().clone(), cap: config.max_agents, lease_ms: config.lease_ms };
+    // There may be no worker to do this, and a dead one's jobs count against the cap.
+    worker.settle()?;
     let job = queue.launch(new, claim)?;
     if !arguments.wait {
         let mut child = begin_supervisor(&config, &queue, &job)?;
@@ -188,7 +190,7 @@ impl Announcer<'_> {
         format: Format,
         mut is_gone: impl FnMut() -> Result<bool, CliError>,
     ) -> Result<Exit, CliError> {
-        let changes = self.queue.watch()?;
+        let changes = self.queue.watch();
         let began = time::monotonic();
         loop {
             // Looked at before the job is: what it did before it went is seen.

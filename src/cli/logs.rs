@@ -73,7 +73,7 @@ fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
 /// Shows the log from its beginning, and on until the job has ended and all of it is shown.
 fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliError> {
     let interrupted = words()?;
-    let changes = queue.watch()?;
+    let changes = queue.watch();
     let mut log = None;
     let mut growth: Option<Watch> = None;
     loop {
@@ -81,7 +81,7 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliE
         let job = queue.get(id)?.ok_or_else(|| CliError::no_such_job(id))?;
         if log.is_none() {
             log = File::open(path).ok().map(|file| LogReader::new(file, raw));
-            growth = log.as_ref().and_then(|_| Watch::file(path).ok());
+            growth = log.as_ref().map(|_| Watch::file_if_possible(path));
         }
         if let Some(log) = &mut log
             && !log.copy()?

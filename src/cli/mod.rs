@@ -66,8 +66,6 @@ enum Verb {
     /// See kugetsu work: a throwaway repository and a scripted agent
     Demo(demo::Arguments),
     #[command(hide = true)]
-    Shim { folder: PathBuf },
-    #[command(hide = true)]
     Supervise(launch::SuperviseArguments),
     #[command(hide = true)]
     DemoAgent,
@@ -128,10 +126,6 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Logs(arguments) => logs::run(context, &arguments),
         Verb::Demo(arguments) => demo::run(context, &arguments),
         Verb::DemoAgent => demo::agent(context),
-        Verb::Shim { folder } => match run_shim(&folder) {
-            0 => Ok(Exit::Success),
-            _ => Ok(Exit::General),
-        },
     }
 }
 

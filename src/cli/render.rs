@@ -243,6 +243,6 @@ mod tests {
             vec!["23".into(), "x".into(), "short".into()],
         ];
         let text = table(&["ID", "STATE", "MESSAGE"], &rows, 24);
-        assert_eq!(text, "ID  STATE  MESSAGE\n1   日本   a long messag…\n23  x      short\n");
+        assert_eq!(text, "ID  STATE  MESSAGE\n1   日本   a long messa…\n23  x      short\n");
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,11 @@ impl Worker {
         Worker { policy, ..self }
     }
 
+    /// Settles what dead workers left, once and now.
+    pub fn settle(&self) -> Result<(), QueueError> {
+        recovery::settle(&self.queue, &*self.executor, self.policy, &[])
+    }
+
     /// Its name.
     pub fn id(&self) -> &WorkerId {
         &self.id
@@ -94,13 +100,17 @@ impl Worker {
     }
 }
 
+/// Workers that this process has made.
+static WORKERS: AtomicU32 = AtomicU32::new(0);
+
 /// A name that no other worker has: where it runs, and who it is there.
 fn new_worker_id() -> io::Result<WorkerId> {
     let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
     let own = Identity::own()?;
     let boot = crate::process::identity::boot_id()?;
     let boot = boot.split('-').next().unwrap_or_default();
-    Ok(WorkerId(format!("{host}-{boot}-{}-{}", own.pid, own.start_time)))
+    let number = WORKERS.fetch_add(1, Ordering::Relaxed);
+    Ok(WorkerId(format!("{host}-{boot}-{}-{}-{number}", own.pid, own.start_time)))
 }
 
 fn since(start: Instant) -> Monotonic {
@@ -134,7 +144,7 @@ impl Loop {
         words: &Receiver<Word>,
         first_actions: Vec<Action>,
     ) -> Result<Exit, QueueError> {
-        let watch = self.worker.queue.watch()?;
+        let watch = self.worker.queue.watch();
         let mut words = words.clone();
         let mut actions = first_actions;
         let mut event = Event::Tick;

@@ -29,7 +29,7 @@ pub(super) fn begin(worker: &Worker, own: Vec<JobId>, tell: Sender<Event>) {
     }
 }
 
-fn settle(
+pub(super) fn settle(
     queue: &Queue,
     executor: &dyn Executor,
     policy: RetryPolicy,

@@ -1,5 +1,6 @@
 //! The thread that talks to the store, so that the loop never waits for a disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -8,9 +9,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::daemon::Worker;
 use crate::executor::is_lease_lost;
-use crate::job::{JobId, Report, RetryPolicy, State, Token, WorkerId};
+use crate::job::{self, JobId, Report, RetryPolicy, State, Token, WorkerId};
 use crate::queue::{Queue, QueueError};
-use crate::store::{Claim, NothingToClaim, StoreError};
+use crate::store::{Claim, NothingToClaim, Op, Reply, StoreError};
 use crate::worker::Event;
 
 /// What the loop asks of the store. There are at most a few for each slot at a time.
@@ -55,7 +56,12 @@ impl StoreThread {
             tell,
             fate: Arc::clone(&fate),
         };
-        let thread = thread::spawn(move || clerk.serve(&incoming));
+        let thread = thread::spawn(move || {
+            let served = catch_unwind(AssertUnwindSafe(|| clerk.serve(&incoming)));
+            if served.is_err() {
+                clerk.break_with(StoreError::Panicked.into());
+            }
+        });
         StoreThread { requests, thread, fate }
     }
 
@@ -106,11 +112,7 @@ impl Clerk {
                         self.note(&error, "let a job go");
                     }
                 }
-                Request::Renew(leases) => {
-                    for (id, token) in leases {
-                        self.renew(id, token);
-                    }
-                }
+                Request::Renew(leases) => self.renew(&leases),
                 Request::Look(leases) => {
                     for (id, token) in leases {
                         self.look(id, token);
@@ -188,17 +190,25 @@ impl Clerk {
         }
     }
 
-    fn renew(&self, id: JobId, token: Token) {
-        match self.queue.renew(id, token, self.claim.lease_ms) {
-            Ok(job) => {
-                let cancel = job.lease().is_some_and(|lease| lease.cancel_requested);
-                self.tell(Event::Seen { id, held: true, cancel });
+    fn renew(&self, leases: &[(JobId, Token)]) {
+        let lease_ms = self.claim.lease_ms;
+        let renew = |(id, token): &(JobId, Token)| {
+            Op::Apply(*id, job::Event::Renew { token: *token, lease_ms })
+        };
+        match self.queue.commit(leases.iter().map(renew).collect()) {
+            Ok(answers) => {
+                for ((id, token), answer) in leases.iter().zip(answers) {
+                    let (held, cancel) = match answer {
+                        Ok(Reply::Changed(job) | Reply::AlreadySo(job)) => {
+                            (true, job.lease().is_some_and(|lease| lease.cancel_requested))
+                        }
+                        Ok(_) | Err(_) => (false, false),
+                    };
+                    self.tell(Event::Seen { id: *id, token: *token, held, cancel });
+                }
             }
-            Err(error) if is_lease_lost(&error) => {
-                self.tell(Event::Seen { id, held: false, cancel: false });
-            }
-            // Nothing is known then; the lease goes on until it runs out.
-            Err(error) => self.note(&error, "renew a lease"),
+            // Nothing is known then; the leases go on until they run out.
+            Err(error) => self.note(&error, "renew leases"),
         }
     }
 
@@ -208,7 +218,7 @@ impl Clerk {
                 let job = job.as_ref();
                 let lease = job.and_then(|job| job.lease()).filter(|lease| lease.token == token);
                 let cancel = lease.is_some_and(|lease| lease.cancel_requested);
-                self.tell(Event::Seen { id, held: lease.is_some(), cancel });
+                self.tell(Event::Seen { id, token, held: lease.is_some(), cancel });
             }
             Err(error) => self.note(&error, "read a job"),
         }
@@ -219,19 +229,25 @@ impl Clerk {
         let _ = self.tell.send(event);
     }
 
-    /// A busy store or a full disk may pass; a damaged store does not.
+    /// A busy store may pass; a damaged one does not, nor one that an I/O error has closed.
     fn note(&self, error: &QueueError, what: &str) {
         tracing::error!(%error, "cannot {what}");
         let QueueError::Store(store_error) = error else { return };
         match **store_error {
             StoreError::Busy { .. } | StoreError::Io { .. } => {}
-            StoreError::Damaged { .. } | StoreError::TooNew { .. } | StoreError::Panicked => {
-                let mut known =
-                    self.fate.error.lock().expect("no thread panics while it holds the error");
-                known.get_or_insert_with(|| error.clone());
-                self.fate.broken.store(true, Ordering::Release);
-                self.tell(Event::Tick);
-            }
+            StoreError::Damaged { .. }
+            | StoreError::TooNew { .. }
+            | StoreError::Latched { .. }
+            | StoreError::Panicked => self.break_with(error.clone()),
         }
+    }
+
+    /// The worker ends with this.
+    fn break_with(&self, error: QueueError) {
+        let mut known = self.fate.error.lock().expect("no thread panics while it holds the error");
+        known.get_or_insert(error);
+        drop(known);
+        self.fate.broken.store(true, Ordering::Release);
+        self.tell(Event::Tick);
     }
 }

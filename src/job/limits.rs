@@ -50,14 +50,16 @@ pub const GATE_WAIT_MS_MAX: u64 = 60_000;
 pub const SHIM_READY_MS_MAX: u64 = 20_000;
 /// How often a shim looks at its limits while its agent runs.
 pub const SHIM_TICK_MS: u64 = 250;
-/// Rounds of killing what is left of a tree, `SHIM_KILL_PAUSE_MS` apart.
+/// Rounds of killing what is left of a tree, [`KILL_PAUSE_MS`] apart.
 pub const KILL_ROUNDS_MAX: u32 = 500;
 /// Pause between two rounds of killing.
 pub const KILL_PAUSE_MS: u64 = 10;
 /// Longest run of one git command.
 pub const GIT_MS_MAX: u64 = 30 * 60_000;
-/// Output of a helper program that is kept, in bytes.
-pub const HELPER_OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
+/// Largest output of a helper program, in bytes.
+pub const HELPER_OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long a helper program that is ended has from TERM to KILL.
+pub const HELPER_GRACE_MS: u64 = 3_000;
 /// Part of an agent's log that is searched for its session, in bytes.
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.

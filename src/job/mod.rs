@@ -197,6 +197,13 @@ impl Job {
         }
     }
 
+    /// Commits of the attempts since the last one that was done. Whatever ended them, the work is
+    /// on the branch.
+    pub fn commits_of_failed_attempts(&self) -> u32 {
+        let failed = self.attempts.iter().rev().take_while(|a| a.report.reason != Reason::Done);
+        failed.map(|attempt| attempt.report.commits).sum()
+    }
+
     /// Number of the attempt that runs or ran last, from 1; 0 before the first claim.
     pub fn attempt_number(&self) -> u32 {
         self.spent.claims
@@ -329,6 +336,8 @@ pub struct Run {
     pub start_time: u64,
     /// The boot it belongs to.
     pub boot_id: String,
+    /// Name of the folder that shim and worker share. It stays when the lease changes hands.
+    pub folder: String,
     /// When it was recorded, just before its gate opened.
     pub started_at: Timestamp,
     /// 1 for the message, 2 for the reminder to commit.

@@ -32,9 +32,9 @@ pub enum Class {
     Attempt,
     /// An attempt; retried only if the job asks for several.
     Terminal,
-    /// Not the agent's fault: a small budget of its own.
+    /// The agent vanished: a small budget of its own.
     Lost,
-    /// Not the agent's fault: a small budget of its own.
+    /// The agent did not come up: a small budget of its own.
     StartFailed,
     /// Later, please: a large budget of its own.
     Deferred,

@@ -66,7 +66,8 @@ impl Identity {
         }
         match kill(Pid::from_raw(self.pid), signal) {
             Ok(()) => Ok(true),
-            Err(Errno::ESRCH) => Ok(false),
+            // A program that changed its user is not ours to signal, and no reason to give up.
+            Err(Errno::ESRCH | Errno::EPERM) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }

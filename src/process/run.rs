@@ -84,16 +84,6 @@ pub struct ExitRecord {
 }
 
 impl RunDir {
-    /// The folder of a round of an attempt below `runs`.
-    pub fn new(
-        runs: &Path,
-        job: crate::job::JobId,
-        token: crate::job::Token,
-        round: u32,
-    ) -> RunDir {
-        RunDir(runs.join(format!("{job}-{token}-{round}")))
-    }
-
     /// A folder that is known.
     pub fn at(path: &Path) -> RunDir {
         RunDir(path.into())
@@ -104,9 +94,21 @@ impl RunDir {
         &self.0
     }
 
-    /// Makes the folder, for its owner only.
+    /// Makes the folder, for its owner only. What a run of another queue left there is removed,
+    /// if nothing of it lives.
     pub fn create(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
+        if self.0.exists() {
+            if self.try_lock()?.is_none() {
+                return Err(io::Error::other("another run is alive in it"));
+            }
+            fs::remove_dir_all(&self.0)?;
+        }
+        DirBuilder::new().mode(0o700).create(&self.0)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// A file in the folder.

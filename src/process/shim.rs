@@ -25,7 +25,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::job::limits;
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
-use crate::process::{command, tree};
+use crate::process::{command, retry_interrupted, tree};
 use crate::time::monotonic;
 
 /// What the shim says on its standard output once it holds the lock.
@@ -178,7 +178,11 @@ impl Agent<'_> {
             Some((_, kill_at)) if monotonic() >= kill_at => self.kill()?,
             Some(_) => {}
             None if self.elapsed_ms() >= self.spec.timeout_ms => self.end(Cause::Timeout)?,
-            None if self.log_bytes() > self.spec.log_bytes_max => self.end(Cause::LogLimit)?,
+            None if self.log_bytes() > self.spec.log_bytes_max => {
+                // No grace: it would be used to fill the disk.
+                self.end(Cause::LogLimit)?;
+                self.kill()?;
+            }
             None => {}
         }
         Ok(())
@@ -323,15 +327,6 @@ fn drain(mut pipe: &UnixStream) -> io::Result<bool> {
         Ok(count) => Ok(count > 0),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-fn retry_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            result => return result,
-        }
     }
 }
 

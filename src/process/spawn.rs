@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::job::limits;
 use crate::process::identity::Identity;
+use crate::process::retry_interrupted;
 use crate::process::run::{RunDir, private_file};
 use crate::process::shim;
 
@@ -60,7 +61,7 @@ impl Gated {
         let timeout = PollTimeout::try_from(Duration::from_millis(limits::SHIM_READY_MS_MAX))
             .map_err(io::Error::other)?;
         let mut ready = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ready, timeout)? == 0 {
+        if retry_interrupted(|| poll(&mut ready, timeout))? == 0 {
             return Ok(false);
         }
         let mut word = [0; shim::READY.len()];

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -51,13 +52,21 @@ pub fn signal_marked(marker: &str, signal: Signal) -> io::Result<u32> {
     for pid in all_pids()?.into_iter().filter(|pid| *pid != own) {
         // The identity is read before the environment: if the pid is used again in between, the
         // start time differs and nothing is sent.
-        let Some(stat) = identity::stat(pid) else { continue };
+        let Some(stat) = identity::stat(pid).filter(|stat| !stat.is_zombie) else { continue };
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
         if environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes()) {
             sent += u32::from(stat.identity.signal(signal)?);
         }
     }
     Ok(sent)
+}
+
+/// Whether some process works in this folder or below it.
+pub fn is_somebody_in(folder: &Path) -> io::Result<bool> {
+    let works_here = |pid: i32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+    };
+    Ok(all_pids()?.into_iter().any(works_here))
 }
 
 fn all_pids() -> io::Result<Vec<i32>> {

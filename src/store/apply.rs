@@ -1,7 +1,8 @@
 //! What each operation means, once for every backend.
 
 use crate::job::{
-    Event, IssueRef, Job, JobId, NewJob, Next, Session, StateKind, Token, transition,
+    Event, IssueRef, Job, JobId, NewJob, Next, Refused, Session, State, StateKind, Token,
+    transition,
 };
 use crate::store::{Answer, Claim, NothingToClaim, Op, OpRefused, Paused, Reply, StoreError};
 use crate::time::Timestamp;
@@ -87,7 +88,12 @@ pub(super) fn apply(
                 lease_ms,
             }),
         },
-        Op::SaveSession(session) => {
+        Op::SaveSession { job, token, session } => {
+            let holder = tables.job(job)?;
+            let lease = holder.as_ref().and_then(|job| job.lease());
+            if lease.is_none_or(|lease| lease.token != token) {
+                return Ok(Err(OpRefused::Transition(job, Refused::LeaseLost)));
+            }
             tables.put_session(&session)?;
             Ok(Ok(Reply::Done))
         }
@@ -114,13 +120,13 @@ pub(super) fn is_change(answer: &Answer) -> bool {
 /// Whether other processes should hear of an operation: all but signs of life.
 pub(super) fn is_news(op: &Op) -> bool {
     match op {
-        Op::Apply(_, Event::Renew { .. }) => false,
+        Op::Apply(_, Event::Renew { lease_ms, .. }) => *lease_ms == 0,
         Op::Enqueue(_)
         | Op::Claim(_)
         | Op::Launch(..)
         | Op::Apply(..)
         | Op::Adopt { .. }
-        | Op::SaveSession(_)
+        | Op::SaveSession { .. }
         | Op::Pause { .. }
         | Op::Resume => true,
     }
@@ -195,7 +201,8 @@ fn launch(
     if let Some(id) = tables.running_of(&new.issue)? {
         return Ok(Err(OpRefused::IssueBusy(id)));
     }
-    match enqueue(tables, new, now)? {
+    // It is claimed now, so it is due now.
+    match enqueue(tables, NewJob { run_at: None, ..new }, now)? {
         Ok(Reply::Enqueued { job, new: true }) => take(tables, job.id, claim, now),
         answer => Ok(answer),
     }
@@ -209,6 +216,11 @@ fn take(
 ) -> Result<Answer, StoreError> {
     let Some(job) = tables.job(id)? else {
         return Ok(Err(OpRefused::NoSuchJob(id)));
+    };
+    // A job that was due once stays due, also when the clock is set back.
+    let now = match &job.state {
+        State::Pending(pending) => now.max(pending.run_at),
+        State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => now,
     };
     let answer = with_new_token(tables, job, now, |token| Event::Claim {
         worker: claim.worker.clone(),

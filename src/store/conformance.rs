@@ -272,6 +272,13 @@ fn a_launch_is_whole_or_nothing(bench: &Bench) {
     assert!(bench.one(Op::Pause { until: None }).is_ok());
     assert_eq!(bench.one(launch("h/o/r#2", 2)), Err(OpRefused::Paused));
     assert_eq!(bench.ids(&[], 10), (vec![job.id.0], 1));
+    assert!(bench.one(Op::Resume).is_ok());
+    let later = NewJob {
+        run_at: Some(bench.clock.now().plus_ms(1_000)),
+        ..NewJob::new(issue_ref("h/o/r#2"), "go")
+    };
+    let answer = bench.one(Op::Launch(later, claim_by("l", 2)));
+    assert!(matches!(answer, Ok(Reply::Claimed(_))), "launched is now: {answer:?}");
 }
 
 fn a_pause_holds_claims_until_its_end(bench: &Bench) {
@@ -342,15 +349,21 @@ fn sessions_are_kept(bench: &Bench) {
         used_at: Timestamp(2),
     };
     assert_eq!(bench.store.session(&issue_ref("h/o/r#1")).expect("a read"), None);
-    assert_eq!(bench.one(Op::SaveSession(session("ses_1"))), Ok(Reply::Done));
-    assert_eq!(bench.one(Op::SaveSession(session("ses_2"))), Ok(Reply::Done));
+    bench.enqueue("h/o/r#1");
+    let job = bench.claim();
+    let save = |token, id| Op::SaveSession { job: job.id, token, session: session(id) };
+    assert_eq!(bench.one(save(token(&job), "ses_1")), Ok(Reply::Done));
+    assert_eq!(bench.one(save(token(&job), "ses_2")), Ok(Reply::Done));
+    assert_eq!(bench.one(save(Token(99), "ses_3")), lost_lease(job.id));
     let found = bench.store.session(&issue_ref("H/O/r#1")).expect("a read");
     assert_eq!(found, Some(session("ses_2")));
     assert_eq!(bench.store.sessions().expect("a read"), [session("ses_2")]);
+    assert!(bench.finish(&job, Reason::Done).is_ok());
+    assert_eq!(bench.one(save(token(&job), "ses_3")), lost_lease(job.id));
 }
 
 fn changes_wake_watchers(bench: &Bench) {
-    let watch = bench.store.watch().expect("a store can be watched");
+    let watch = bench.store.watch();
     bench.enqueue("h/o/r#1");
     let deadline = std::time::Duration::from_secs(10);
     watch.hints().recv_timeout(deadline).expect("an enqueue is news");

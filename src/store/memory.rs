@@ -133,8 +133,8 @@ impl Store for MemoryStore {
         self.clock.now()
     }
 
-    fn watch(&self) -> Result<Watch, StoreError> {
-        Ok(self.hub.watch())
+    fn watch(&self) -> Watch {
+        self.hub.watch()
     }
 }
 

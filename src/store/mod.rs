@@ -56,7 +56,7 @@ pub trait Store: Send + Sync {
     fn now(&self) -> Timestamp;
 
     /// Hints that something may have changed, in this process or another.
-    fn watch(&self) -> Result<Watch, StoreError>;
+    fn watch(&self) -> Watch;
 }
 
 /// One operation of a commit.
@@ -81,8 +81,15 @@ pub enum Op {
         /// How long the new lease holds unless renewed.
         lease_ms: u64,
     },
-    /// Remembers an issue's session, in place of the one before.
-    SaveSession(Session),
+    /// Remembers the session of a job's issue, in place of the one before.
+    SaveSession {
+        /// The job that uses it.
+        job: JobId,
+        /// The lease it acts under.
+        token: Token,
+        /// The session.
+        session: Session,
+    },
     /// Lets nothing be claimed until the time, or until [`Op::Resume`].
     Pause {
         /// When claiming goes on by itself.
@@ -278,6 +285,12 @@ pub enum StoreError {
         found: u32,
         /// The newest this program knows.
         known: u32,
+    },
+    /// An earlier error of the disk has closed the file for this process.
+    #[error("an earlier I/O error has closed the queue {path} for this process: begin again")]
+    Latched {
+        /// The file.
+        path: PathBuf,
     },
     /// The thread that carried this write to the disk panicked: it may or may not be there.
     #[error("a bug ended the thread that wrote to the queue")]

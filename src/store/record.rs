@@ -68,6 +68,7 @@ struct RunV1 {
     pid: i32,
     start_time: u64,
     boot_id: String,
+    folder: String,
     started_at: u64,
     round: u32,
 }
@@ -247,6 +248,7 @@ fn state_to_v1(state: &State) -> StateV1 {
                 pid: run.pid,
                 start_time: run.start_time,
                 boot_id: run.boot_id.clone(),
+                folder: run.folder.clone(),
                 started_at: run.started_at.0,
                 round: run.round,
             }),
@@ -272,6 +274,7 @@ fn state_from_v1(state: StateV1) -> Result<State, BadRecord> {
                 pid: run.pid,
                 start_time: run.start_time,
                 boot_id: run.boot_id,
+                folder: run.folder,
                 started_at: Timestamp(run.started_at),
                 round: run.round,
             }),
@@ -356,7 +359,7 @@ mod tests {
         ),
         (
             "notified",
-            "01ac02146769742e6c6f63616c3a333030302f4f2f7223370666697820c3bc050190bf0501020103722d3180d095ffbc31010177090405010c07016208020105040302010101080177010102030b6167656e745f6572726f7202736f01020112020105",
+            "01ac02146769742e6c6f63616c3a333030302f4f2f7223370666697820c3bc050190bf0501020103722d3180d095ffbc31010177090405010c070162073330302d392d3208020105040302010101080177010102030b6167656e745f6572726f7202736f01020112020105",
         ),
         (
             "error",
@@ -401,6 +404,7 @@ mod tests {
                 pid: 6,
                 start_time: 7,
                 boot_id: "b".into(),
+                folder: "300-9-2".into(),
                 started_at: Timestamp(8),
                 round: 2,
             }),

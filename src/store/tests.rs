@@ -107,6 +107,7 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
                 pid: 1,
                 start_time: 2,
                 boot_id: "b".into(),
+                folder: "f".into(),
                 started_at: reference.now(),
                 round: 1,
             };
@@ -214,4 +215,17 @@ fn a_process_opens_a_file_once() {
     let op = Op::Enqueue(NewJob::new("h/o/r#1".parse().expect("a good reference"), "fix"));
     first.commit(vec![op]).expect("a commit");
     assert_eq!(second.stats().expect("a read").pending, 1);
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_up_no_job() {
+    let clock = Arc::new(SimClock::at(1_000_000));
+    let (_folder, store) = redb(clock.clone());
+    let new = NewJob::new("h/o/r#1".parse().expect("a good reference"), "fix");
+    store.commit(vec![Op::Enqueue(new)]).expect("a commit");
+    clock.set_ms(500_000);
+    let claim = Claim { worker: WorkerId("w".into()), cap: 1, lease_ms: 1000 };
+    let answers = store.commit(vec![Op::Claim(claim)]).expect("a commit");
+    assert!(matches!(answers.as_slice(), [Ok(Reply::Claimed(_))]), "{answers:?}");
+    assert_eq!(store.verify().expect("a read"), Vec::<String>::new());
 }

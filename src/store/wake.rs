@@ -20,6 +20,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 /// Receives a hint after each change of a store, several changes in one. Ends when dropped.
 pub struct Watch {
     hints: Receiver<()>,
+    /// Keeps the channel open when its other end gives up: a closed one would be ready for ever.
+    _keep: Sender<()>,
     stop: Option<Arc<EventFd>>,
 }
 
@@ -37,10 +39,20 @@ impl Watch {
         let stop = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)?);
         let (sender, hints) = bounded(1);
         let stopped = Arc::clone(&stop);
+        let keep = sender.clone();
         thread::Builder::new()
             .name("watch".into())
             .spawn(move || pass_on(&inotify, &stopped, &sender))?;
-        Ok(Watch { hints, stop: Some(stop) })
+        Ok(Watch { hints, _keep: keep, stop: Some(stop) })
+    }
+
+    /// Watches a file, or nothing if that cannot be had: there is a poll behind every hint.
+    pub(crate) fn file_if_possible(path: &Path) -> Watch {
+        Watch::file(path).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "cannot watch it; looking now and then");
+            let (keep, hints) = bounded(1);
+            Watch { hints, _keep: keep, stop: None }
+        })
     }
 }
 
@@ -95,14 +107,16 @@ pub(super) struct Hub {
 impl Hub {
     pub fn watch(&self) -> Watch {
         let (sender, hints) = bounded(1);
-        self.senders.lock().expect("no thread panics while it holds the senders").push(sender);
-        Watch { hints, stop: None }
+        let mut senders = self.senders.lock().expect("no thread panics while it holds the senders");
+        senders.push(sender.clone());
+        Watch { hints, _keep: sender, stop: None }
     }
 
     pub fn tell(&self) {
-        let mut senders = self.senders.lock().expect("no thread panics while it holds the senders");
-        senders.retain(|sender| {
-            !matches!(sender.try_send(()), Err(crossbeam_channel::TrySendError::Disconnected(())))
-        });
+        let senders = self.senders.lock().expect("no thread panics while it holds the senders");
+        for sender in &*senders {
+            // Full means that a hint is waiting already.
+            let _ = sender.try_send(());
+        }
     }
 }

@@ -14,6 +14,11 @@ impl SimClock {
         SimClock(AtomicU64::new(ms))
     }
 
+    /// Sets it, also back.
+    pub fn set_ms(&self, ms: u64) {
+        self.0.store(ms, Ordering::SeqCst);
+    }
+
     /// Lets time pass.
     pub fn advance_ms(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::SeqCst);

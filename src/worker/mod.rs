@@ -108,6 +108,8 @@ pub enum Event {
     Seen {
         /// The job.
         id: JobId,
+        /// The lease that was looked at.
+        token: Token,
         /// Whether the lease is still ours.
         held: bool,
         /// Whether the job is to be called off.
@@ -283,7 +285,7 @@ impl Mind {
             }
             Event::Returned { id, token, ending } => self.returned(id, token, ending),
             Event::Settled(id, token) => {
-                if self.slots.get(&id).is_some_and(|slot| slot.token == token) {
+                if self.holds(id, token) {
                     self.slots.remove(&id);
                 }
                 self.hopeful = true;
@@ -297,7 +299,8 @@ impl Mind {
                 }
                 Vec::new()
             }
-            Event::Seen { id, held, cancel } => match (held, cancel) {
+            Event::Seen { id, token, .. } if !self.holds(id, token) => Vec::new(),
+            Event::Seen { id, held, cancel, .. } => match (held, cancel) {
                 (false, _) => self.tell_one(id, Stop::LeaseLost),
                 (true, true) => self.tell_one(id, Stop::Cancel),
                 (true, false) => Vec::new(),
@@ -454,6 +457,10 @@ impl Mind {
             && self.recovered_once
             && !self.claiming
             && self.slots.len() < cap
+    }
+
+    fn holds(&self, id: JobId, token: Token) -> bool {
+        self.slots.get(&id).is_some_and(|slot| slot.token == token)
     }
 
     fn leases(&self) -> Vec<(JobId, Token)> {

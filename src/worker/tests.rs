@@ -49,6 +49,7 @@ fn event(words: &str) -> Event {
         "unsettled" => Event::NotSettled(JobId(number()), Token(number())),
         "seen" => Event::Seen {
             id: JobId(number()),
+            token: Token(words.get(3).map_or(number(), |token| token.parse().expect("a token"))),
             held: words[2] != "lost",
             cancel: words[2] == "cancel",
         },
@@ -143,6 +144,7 @@ fn it_renews_at_a_third_and_keeps_quiet_about_what_it_lost() {
         10000 | tick            | renew 1
         10001 | seen 1 held     |
         20000 | tick            | renew 1
+        20001 | seen 1 lost 99  |
         20001 | seen 1 lost     | tell 1 LeaseLost
         20002 | seen 1 cancel   |
         20003 | returned 1 over | claim

@@ -111,6 +111,41 @@ fn a_timeout_keeps_what_was_committed() {
 }
 
 #[test]
+fn what_the_base_had_already_is_no_work() {
+    let mut world = World::new();
+    world.agent("git merge -q origin/main");
+    world.set("KUGETSU_MAX_ATTEMPTS", "1");
+    let first = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.job(first)["reason"], "no_changes");
+    let remote = world.root().join("remote/o/r.git");
+    let draft = world.root().join("draft");
+    world.git(&world.root(), &["clone", "-q", remote.to_str().expect("letters"), "draft"]);
+    world.git(&draft, &["commit", "-q", "--allow-empty", "-m", "news"]);
+    world.git(&draft, &["push", "-q", "origin", "main"]);
+    let second = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.job(second)["reason"], "no_changes", "{:#}", world.job(second));
+    let log = world.git(&world.worktree(1), &["log", "--format=%s"]);
+    assert_eq!(log, "news\nbegin", "the merge itself went through");
+}
+
+#[test]
+fn a_folder_behind_a_symbolic_link_is_as_good() {
+    let mut world = World::new();
+    world.agent("echo $KUGETSU_JOB >> x; git add x; git commit -qm x");
+    let link = world.root().join("link");
+    fs::create_dir(world.root().join("real")).expect("a folder");
+    std::os::unix::fs::symlink(world.root().join("real"), &link).expect("a link");
+    world.set("KUGETSU_DIR", link.join("k").to_str().expect("letters"));
+    for _ in 0..2 {
+        let id = world.enqueue(1, &[]);
+        world.work();
+        assert_eq!(world.state(id), "completed", "{:#}", world.job(id));
+    }
+}
+
+#[test]
 fn a_flood_of_log_is_stopped() {
     let mut world = World::new();
     world.agent("yes flood");

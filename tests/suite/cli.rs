@@ -5,9 +5,10 @@
 use std::fs;
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::World;
+use crate::support::{Background, World, wait_for};
 
 fn check(name: &str) {
     let world = World::new();
@@ -167,7 +168,7 @@ fn logs_are_shown_and_followed_to_the_end() {
     assert!(early.stderr.contains("has no log yet: it is pending"), "{}", early.stderr);
     let follower = world.command(&["logs", "git.test/o/r#1", "-f"]).spawn().expect("it runs");
     let _worker = world.worker(&[]);
-    crate::support::wait_for("the agent", || root.join("begun").exists().then_some(()));
+    wait_for("the agent", || root.join("begun").exists().then_some(()));
     fs::write(root.join("go"), "").expect("a file");
     let followed = follower.wait_with_output().expect("it ends with the job");
     let shown = world.ok(&["logs", &text]);
@@ -199,4 +200,37 @@ fn the_demo_shows_the_whole_pipeline() {
     let clone = place.join("kugetsu/repos/demo.local+demo+tour.git");
     assert_eq!(world.git(&clone, &["rev-list", "--count", "issue-1", "issue-2"]), "3");
     fs::remove_dir_all(place).expect("it is ours");
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    let mut world = World::new();
+    world.set("TMPDIR", world.root().to_str().expect("letters"));
+    let mut demo = Background::spawn(world.command(&["demo", "--jobs=3"]).stdout(Stdio::null()));
+    let folder = wait_for("an agent of the demo", || {
+        let entries = fs::read_dir(world.root()).expect("a folder").flatten();
+        let mut demos =
+            entries.filter(|e| e.file_name().to_string_lossy().starts_with("kugetsu-demo"));
+        let folder = demos.next()?.path();
+        let text = fs::read_to_string(folder.join("kugetsu/logs/dev-1.log")).ok()?;
+        text.contains("reading the issue").then_some(folder)
+    });
+    let marker = format!("KUGETSU_RUN={}/kugetsu/runs/1-1-1", folder.display());
+    assert!(!crate::support::processes_with(&marker).is_empty());
+    demo.signal(Signal::SIGINT);
+    assert_eq!(demo.wait().code(), Some(130));
+    assert!(crate::support::processes_with(&marker).is_empty());
+    assert!(!folder.exists());
+}
+
+#[test]
+fn many_jobs_are_cancelled_in_slices() {
+    let world = World::new();
+    world.enqueue(1, &[]);
+    let ids: Vec<String> = (1..=1500).map(|id: u32| id.to_string()).collect();
+    let arguments: Vec<&str> =
+        ["queue", "cancel"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let ran = world.run(&arguments);
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, "Cancelled 1: git.test/o/r#1\n"));
+    assert_eq!(ran.stderr.matches("there is no job").count(), 1499);
 }

@@ -196,6 +196,56 @@ fn what_a_killed_worker_and_a_killed_shim_leave_is_ended_and_tried_again() {
 }
 
 #[test]
+fn what_hides_from_the_lock_of_a_killed_shim_is_found_by_its_marker() {
+    let mut world = World::new();
+    let root = world.root();
+    let root = root.display();
+    // The child holds no descriptor of the run: the lock is free once the shim is dead.
+    world.agent(&format!(
+        "[ $KUGETSU_ATTEMPT = 2 ] && {{ echo x > x; git add x; git commit -qm x; exit; }}; \
+         setsid sh -c 'for n in 3 4 5 6 7 8 9; do eval \"exec $n>&-\"; done; \
+         echo $$ > {root}/hidden; exec sleep 1000' > /dev/null 2>&1 < /dev/null & \
+         for n in 3 4 5 6 7 8 9; do eval \"exec $n>&-\"; done; echo $$ >> {root}/begun; \
+         exec sleep 1000"
+    ));
+    let id = world.enqueue(1, &[]);
+    let _worker = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    let hidden: i32 = world.file("hidden").trim().parse().expect("a pid");
+    assert!(is_alive(agent) && is_alive(hidden));
+    kill_one(shim_pid(&world));
+    assert_eq!(reasons(&world.ended(id)), ["lost", "done"]);
+    assert!(!is_alive(agent) && !is_alive(hidden));
+}
+
+#[test]
+fn a_worktree_that_is_half_made_is_made_again_and_a_stale_index_lock_removed() {
+    let mut world = World::new();
+    world.agent("echo $KUGETSU_JOB >> x; git add x; git commit -qm \"$KUGETSU_JOB\"");
+    let first = world.enqueue(1, &[]);
+    world.work();
+    let worktree = world.worktree(1);
+    // As a worker leaves it that dies in `git worktree add`.
+    for name in ["README", "x", ".kugetsu/whole"] {
+        fs::remove_file(worktree.join(name)).expect("it is there");
+    }
+    let second = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.state(second), "completed", "{}", world.log(second));
+    assert!(worktree.join("README").exists());
+    assert_eq!(world.git(&worktree, &["status", "--porcelain"]), "");
+    // As a git leaves it that is killed in `git commit`.
+    let own = world.git(&worktree, &["rev-parse", "--absolute-git-dir"]);
+    let lock = std::path::Path::new(&own).join("index.lock");
+    fs::write(&lock, "").expect("a file");
+    let third = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.state(third), "completed", "{}", world.log(third));
+    let log = world.git(&worktree, &["log", "--reverse", "--format=%s"]);
+    assert_eq!(log, format!("begin\n{first}/1\n{second}/1\n{third}/1"));
+}
+
+#[test]
 fn commits_of_a_lost_attempt_count_for_the_next() {
     let mut world = World::new();
     let root = world.root();

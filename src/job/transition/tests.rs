@@ -24,6 +24,7 @@ fn job(words: &str) -> Job {
         pid: 5,
         start_time: 6,
         boot_id: "boot".into(),
+        folder: "1-7-1".into(),
         started_at: Timestamp(950_000),
         round: 1,
     };
@@ -78,6 +79,7 @@ fn event(words: &str) -> Event {
                 pid: 5,
                 start_time: 6,
                 boot_id: "boot".into(),
+                folder: "1-7-1".into(),
                 started_at: Timestamp(950_000),
                 round: if words[0] == "start" { 1 } else { 2 },
             },

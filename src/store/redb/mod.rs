@@ -33,8 +33,8 @@ const SCHEMA: u32 = 1;
 /// Jobs in a redb file.
 ///
 /// The file and a wake file beside it are made, readable by their owner alone, if they are not
-/// there. A process holds a file open once, however many stores it makes of it, because the
-/// system's record locks belong to the process.
+/// there. A process holds a file open once, however many stores it makes of it: they share its
+/// page cache, and redb refuses a second handle of one process in some modes.
 pub struct RedbStore {
     database: Arc<Database>,
     path: PathBuf,
@@ -208,19 +208,15 @@ impl Store for RedbStore {
     }
 
     fn verify(&self) -> Result<Vec<String>, StoreError> {
-        self.reader()?.verify(self.now())
+        self.reader()?.verify()
     }
 
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    fn watch(&self) -> Result<Watch, StoreError> {
-        Watch::file(&self.wake).map_err(|source| StoreError::Io {
-            what: "watch",
-            path: self.wake.clone(),
-            source,
-        })
+    fn watch(&self) -> Watch {
+        Watch::file_if_possible(&self.wake)
     }
 }
 
@@ -245,7 +241,7 @@ fn open_once(path: &Path) -> Result<Arc<Database>, StoreError> {
     let io_error = |source| StoreError::Io { what: "open the queue", path: path.into(), source };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    // Closed again before redb opens it: a second descriptor would drop the locks of the first.
+    // Made here for the sake of its mode; redb opens it again.
     let mut open = OPEN.lock().expect("no thread panics while it opens a file");
     let known = path.canonicalize().ok().and_then(|path| open.get(&path)?.upgrade());
     if let Some(database) = known {
@@ -287,6 +283,7 @@ fn from_redb(path: &Path, error: ::redb::Error) -> StoreError {
         ::redb::Error::Io(source) => {
             StoreError::Io { what: "use the queue", path: path.into(), source }
         }
+        ::redb::Error::PreviousIo => StoreError::Latched { path: path.into() },
         other => damaged(path, other.to_string()),
     }
 }

@@ -248,6 +248,10 @@ impl World {
 pub struct Background(Child);
 
 impl Background {
+    pub fn spawn(command: &mut Command) -> Background {
+        Background(command.spawn().expect("the program runs"))
+    }
+
     pub fn pid(&self) -> i32 {
         i32::try_from(self.0.id()).expect("a pid")
     }

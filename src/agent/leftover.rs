@@ -1,0 +1,93 @@
+//! What is left of a run whose worker or shim is gone.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::executor::Stop;
+use crate::job::{Run, limits};
+use crate::process::identity::{self, Identity};
+use crate::process::run::{ExitRecord, RunDir, private_file};
+use crate::process::tree;
+use crate::time;
+
+/// What was found.
+pub(super) enum Left {
+    /// Something of the run lives.
+    Alive,
+    /// The agent never started.
+    NothingRan,
+    /// The run is over, and its shim wrote down how.
+    Record(ExitRecord),
+    /// The run is over, and nobody knows how.
+    Vanished(&'static str),
+}
+
+/// Looks at a run whose worker is gone. An error means that nothing is known.
+pub(super) fn look(dir: &RunDir, run: &Run, told: Option<Stop>) -> io::Result<Left> {
+    let same_boot = identity::boot_id()? == run.boot_id;
+    if same_boot && is_held(dir)? {
+        attend(dir, Identity { pid: run.pid, start_time: run.start_time }, told)?;
+        return Ok(Left::Alive);
+    }
+    // Nobody holds it any more, so what it left does not change from here on.
+    match dir.exit_record() {
+        Ok(Some(record)) => return Ok(Left::Record(record)),
+        Ok(None) => {}
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Ok(Left::Vanished("its exit record is damaged"));
+        }
+        Err(error) => return Err(error),
+    }
+    if !same_boot {
+        return Ok(Left::Vanished("the machine was restarted while the agent ran"));
+    }
+    if !dir.is_started()? {
+        return Ok(Left::NothingRan);
+    }
+    // A process that closed the lock's descriptor is still one of the run.
+    if tree::signal_marked(&marker(dir), Signal::SIGKILL)? > 0 {
+        return Ok(Left::Alive);
+    }
+    Ok(Left::Vanished("the agent's shim was killed"))
+}
+
+fn is_held(dir: &RunDir) -> io::Result<bool> {
+    Ok(dir.path().is_dir() && dir.try_lock()?.is_none())
+}
+
+/// Does for a run that lives what its worker would do.
+fn attend(dir: &RunDir, shim: Identity, told: Option<Stop>) -> io::Result<()> {
+    if !shim.is_alive() {
+        // Nobody holds the agent's limits any more, and nobody will tell how it ends.
+        tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
+        return Ok(());
+    }
+    // A shim takes a second TERM for impatience, so it is told once.
+    let ending = dir.file("ending");
+    if told.is_some() && !ending.exists() {
+        shim.signal(Signal::SIGTERM)?;
+        private_file().create(true).write(true).truncate(true).open(ending)?;
+    }
+    Ok(())
+}
+
+/// Kills every process of a run until none is left. Says whether that was in time.
+pub(super) fn kill_until_gone(dir: &RunDir, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let killed = tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
+        if killed == 0 && !is_held(dir)? {
+            return Ok(true);
+        }
+        if time::monotonic() > deadline {
+            return Ok(false);
+        }
+        time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
+    }
+}
+
+/// What every process of a run has in its environment.
+fn marker(dir: &RunDir) -> String {
+    format!("KUGETSU_RUN={}", dir.path().display())
+}
