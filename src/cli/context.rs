@@ -145,7 +145,11 @@ pub(super) fn open_queue(config: &Config) -> Result<Queue, CliError> {
     make_folder(&config.home)?;
     let store = RedbStore::open(&config.store, Arc::new(SystemClock))
         .map_err(|error| from_store(&error))?;
-    Ok(Queue::new(store))
+    let queue = Queue::new(store);
+    // Never closed. A close commits once more and shrinks the file, with four fsyncs, for what the
+    // next one to open it does not need: each commit already holds all that is needed to go on.
+    std::mem::forget(queue.clone());
+    Ok(queue)
 }
 
 pub(super) fn make_folder(folder: &Path) -> Result<(), CliError> {
