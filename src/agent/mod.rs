@@ -231,6 +231,7 @@ impl AgentExecutor {
 
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
+        tracing::debug!(job = %job.id, "worktree ready");
         let mut session = self.keep_session(job, control, &worktree)?;
         for round in 1..=2 {
             let name = format!("{}-{}-{round}", job.id, control.token());
@@ -335,8 +336,10 @@ impl AgentExecutor {
         let log = self.settings.log(job.id);
         let spec = self.spec(job, worktree, session, dir);
         dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
+        tracing::debug!(job = %job.id, "starting the shim");
         let gated = spawn::spawn(&self.settings.shim, dir, &self.settings.secrets)
             .map_err(start_failed("start the shim"))?;
+        tracing::debug!(job = %job.id, pid = gated.identity().pid, "the shim is at its gate");
         let boot_id = identity::boot_id().map_err(start_failed("read the boot id"))?;
         control.record_run(Run {
             pid: gated.identity().pid,
