@@ -6,7 +6,7 @@ use ::redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
 use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::Header;
-use crate::store::redb::tables::{self, StateRow};
+use crate::store::redb::tables::{self, Lane, StateRow};
 use crate::store::redb::{
     OrDamaged, RedbStore, damaged, decode_header, decode_job, decode_session,
 };
@@ -94,32 +94,66 @@ impl Reader<'_> {
         ids.or_damaged(self.path)
     }
 
-    /// Reads all jobs of the issue: it has an index by issue, but none by issue and end.
+    /// Reads the issue's rows in the index, and of its jobs only those that ended or are shown.
     fn list_issue(
         &self,
         issue: &IssueRef,
         states: &[StateKind],
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let rows = self.txn.open_table(tables::ISSUES).or_damaged(self.path)?;
-        let key = issue.key();
-        let mut jobs = Vec::new();
-        for row in
-            rows.range((key, 0, 0, 0)..=(key, u8::MAX, u32::MAX, u64::MAX)).or_damaged(self.path)?
-        {
-            let (row, _) = row.or_damaged(self.path)?;
-            let job = self.indexed_job(row.value().3)?;
-            let place = states.iter().position(|kind| *kind == job.state.kind());
-            if let Some(place) = place {
-                let (_, finished_at, id) = tables::state_row(&job);
-                let ended = job.state.kind().is_ended();
-                let newest_first = if ended { u64::MAX - id } else { id };
-                jobs.push(((place, u64::MAX - finished_at, newest_first), job));
+        let mut page = Page { items: Vec::new(), total: 0 };
+        let mut show = |ids: Vec<u64>| -> Result<(), StoreError> {
+            page.total += ids.len() as u64;
+            let room = limit - page.items.len();
+            for id in ids.into_iter().take(room) {
+                page.items.push(self.indexed_job(id)?);
+            }
+            Ok(())
+        };
+        let ended = if states.iter().any(|kind| kind.is_ended()) {
+            self.ids_in_lane(issue, Lane::Ended)?
+        } else {
+            Vec::new()
+        };
+        for &kind in states {
+            match kind {
+                StateKind::Notified => show(self.ids_in_lane(issue, Lane::Running)?)?,
+                StateKind::Pending => {
+                    let mut ids = self.ids_in_lane(issue, Lane::Due)?;
+                    ids.extend(self.ids_in_lane(issue, Lane::Scheduled)?);
+                    ids.sort_unstable();
+                    show(ids)?;
+                }
+                StateKind::Completed | StateKind::Error | StateKind::Cancelled => {
+                    show(self.last_first(&ended, kind)?)?;
+                }
             }
         }
-        jobs.sort_by_key(|(order, _)| *order);
-        let total = jobs.len() as u64;
-        Ok(Page { items: jobs.into_iter().map(|(_, job)| job).take(limit).collect(), total })
+        Ok(page)
+    }
+
+    /// Those of the jobs that ended in this state, from the one that ended last.
+    fn last_first(&self, ids: &[u64], kind: StateKind) -> Result<Vec<u64>, StoreError> {
+        let mut ended = Vec::new();
+        for &id in ids {
+            let row = tables::state_row(&self.indexed_job(id)?);
+            if row.0 == tables::state_number(kind) {
+                ended.push(row);
+            }
+        }
+        ended.sort_unstable();
+        Ok(ended.into_iter().rev().map(|(_, _, id)| id).collect())
+    }
+
+    fn ids_in_lane(&self, issue: &IssueRef, lane: Lane) -> Result<Vec<u64>, StoreError> {
+        let rows = self.txn.open_table(tables::ISSUES).or_damaged(self.path)?;
+        let (key, lane) = (issue.key(), lane as u8);
+        let range = (key, lane, 0, 0)..=(key, lane, u32::MAX, u64::MAX);
+        let mut ids = Vec::new();
+        for row in rows.range(range).or_damaged(self.path)? {
+            ids.push(row.or_damaged(self.path)?.0.value().3);
+        }
+        Ok(ids)
     }
 
     pub fn stats(&self, now: Timestamp) -> Result<Stats, StoreError> {
