@@ -4,5 +4,6 @@ mod agents;
 mod cli;
 mod opencode;
 mod recovery;
+mod sharing;
 mod support;
 mod tidy;

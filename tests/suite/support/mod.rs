@@ -4,6 +4,7 @@ pub mod model_server;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -297,6 +298,21 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Lets time pass before a blow that is to fall at any moment. Never a way to wait for an effect.
+#[expect(clippy::disallowed_methods, reason = "the one place where tests wait")]
+pub fn let_pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// A number that the random choices of a test follow from: `KUGETSU_TEST_SEED`, or any.
+#[expect(clippy::disallowed_methods, reason = "the one place where tests read it")]
+pub fn seed() -> u64 {
+    match std::env::var("KUGETSU_TEST_SEED") {
+        Ok(text) => text.parse().expect("KUGETSU_TEST_SEED is a number"),
+        Err(_) => RandomState::new().hash_one(0),
     }
 }
 
