@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{World, is_alive, wait_for};
+use crate::support::{Background, World, is_alive, wait_for};
 
 /// Writes its pid to `begun`, waits for the file `go`, and commits.
 fn waiting_agent(world: &mut World) {
@@ -97,6 +97,21 @@ fn no_second_agent_while_the_first_one_lives() {
     assert_eq!(begun(&world).len(), 2);
 }
 
+/// Stops a worker at a moment when it holds no lock of the queue's file.
+fn stop_between_commits(world: &World, worker: &Background) {
+    wait_for("a moment without a commit", || {
+        worker.signal(Signal::SIGSTOP);
+        // A write that changes nothing: no such job, or busy.
+        let ran = world.run(&["queue", "cancel", "999"]);
+        if ran.code == 3 {
+            return Some(());
+        }
+        assert_eq!(ran.code, 4, "{}", ran.stderr);
+        worker.signal(Signal::SIGCONT);
+        None
+    });
+}
+
 #[test]
 fn a_worker_that_was_only_stopped_goes_on_with_its_agent() {
     let mut world = World::new();
@@ -107,7 +122,7 @@ fn a_worker_that_was_only_stopped_goes_on_with_its_agent() {
     let id = world.enqueue(1, &[]);
     let first = world.worker(&[]);
     wait_for_agents(&world, 1);
-    first.signal(Signal::SIGSTOP);
+    stop_between_commits(&world, &first);
     let _second = world.worker(&[]);
     wait_for("the lapse", || {
         let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();

@@ -337,3 +337,20 @@ fn rounds_during(chaos: &Arc<()>) -> impl Iterator<Item = u64> + use<> {
     let chaos: Weak<()> = Arc::downgrade(chaos);
     (0..).take_while(move |_| chaos.strong_count() > 0)
 }
+
+#[test]
+fn a_process_that_hangs_in_a_write_hangs_nobody_else() {
+    let world = World::new();
+    world.enqueue(1, &[]);
+    let mut builder = redb::Database::builder();
+    builder.set_concurrency_mode(redb::ConcurrencyMode::MultiWriter);
+    let database = builder.open(world.home().join("queue.redb")).expect("a queue");
+    let held = database.begin_write().expect("nobody else writes");
+    for arguments in [&["queue", "list"][..], &["queue", "enqueue", "git.test/o/r#2", "fix"]] {
+        let ran = world.run(arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains("the queue is busy"), "{}", ran.stderr);
+    }
+    held.abort().expect("an abort");
+    assert!(world.ok(&["queue", "list"]).contains("1: git.test/o/r#1"));
+}

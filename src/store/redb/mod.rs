@@ -2,6 +2,7 @@
 //!
 //! `docs/STORAGE.md` describes the file.
 
+mod file;
 mod read;
 mod tables;
 mod verify;
@@ -12,8 +13,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
+use ::redb::backends::FileBackend;
 use ::redb::{
     ConcurrencyMode, Database, DatabaseError, ReadableDatabase, TransactionError, WriteTransaction,
 };
@@ -23,8 +24,9 @@ use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
 use crate::store::wake::{self, Watch};
 use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
-use crate::time::{self, Clock, Timestamp};
+use crate::time::{Clock, Timestamp};
 
+use self::file::{ImpatientFile, with_patience};
 use self::tables::WriteTables;
 
 /// The layout of the tables. A file with a larger number is refused.
@@ -120,21 +122,13 @@ impl RedbStore {
 
     /// Becomes the one writer, or gives up after [`limits::STORE_WAIT_MS_MAX`].
     fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
-        let began = time::monotonic();
-        let mut pause = Duration::from_micros(50);
-        loop {
-            match self.database.try_begin_write() {
-                Ok(txn) => return Ok(txn),
-                Err(TransactionError::WouldBlock) => {}
-                Err(error) => return Err(error).or_damaged(&self.path),
-            }
-            let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            if waited_ms > limits::STORE_WAIT_MS_MAX {
-                return Err(StoreError::Busy { path: self.path.clone(), waited_ms });
-            }
-            time::pause(pause);
-            pause = (pause * 2).min(Duration::from_millis(limits::STORE_BACKOFF_MS_MAX));
-        }
+        let attempt = || match self.database.try_begin_write() {
+            Ok(txn) => Ok(Some(txn)),
+            Err(TransactionError::WouldBlock) => Ok(None),
+            Err(error) => Err(error).or_damaged(&self.path),
+        };
+        with_patience(attempt)?
+            .map_err(|waited_ms| StoreError::Busy { path: self.path.clone(), waited_ms })
     }
 
     fn tell(&self) {
@@ -241,22 +235,24 @@ fn open_once(path: &Path) -> Result<Arc<Database>, StoreError> {
     let io_error = |source| StoreError::Io { what: "open the queue", path: path.into(), source };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    // Made here for the sake of its mode; redb opens it again.
     let mut open = OPEN.lock().expect("no thread panics while it opens a file");
     let known = path.canonicalize().ok().and_then(|path| open.get(&path)?.upgrade());
     if let Some(database) = known {
         return Ok(database);
     }
-    drop(options.open(path).map_err(io_error)?);
+    let file = options.open(path).map_err(io_error)?;
     let mut builder = Database::builder();
     builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
     builder.set_cache_size(limits::STORE_CACHE_BYTES);
-    let database = Arc::new(builder.create(path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            damaged(path, "another program holds it, in a mode that does not share")
-        }
-        error => from_redb(path, error.into()),
-    })?);
+    let opened = FileBackend::new(file)
+        .and_then(|file| builder.create_with_backend(ImpatientFile(file)))
+        .map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                damaged(path, "another program holds it, in a mode that does not share")
+            }
+            error => from_redb(path, error.into()),
+        });
+    let database = Arc::new(opened?);
     open.retain(|_, database| database.strong_count() > 0);
     open.insert(path.canonicalize().map_err(io_error)?, Arc::downgrade(&database));
     Ok(database)
@@ -279,6 +275,9 @@ fn from_redb(path: &Path, error: ::redb::Error) -> StoreError {
     match error {
         ::redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
             damaged(path, format!("it is not a redb file ({source})"))
+        }
+        ::redb::Error::Io(source) if source.kind() == io::ErrorKind::TimedOut => {
+            StoreError::Busy { path: path.into(), waited_ms: limits::STORE_WAIT_MS_MAX }
         }
         ::redb::Error::Io(source) => {
             StoreError::Io { what: "use the queue", path: path.into(), source }
