@@ -458,10 +458,10 @@ impl Parts {
                 _ if line.contains(" claimed ") => "the lock of the repository".into(),
                 _ if line.contains(" git arguments=") => git_words(line),
                 _ if line.contains(" worktree ready ") => {
-                    "session, message, log, plan and spec on disk".into()
+                    "session and spec on disk".into()
                 }
                 _ if line.contains(" starting the shim ") => "the shim, up to its gate".into(),
-                _ if line.contains(" the shim is at its gate ") => "the run on disk".into(),
+                _ if line.contains(" the shim is at its gate ") => "run, message, log and plan on disk".into(),
                 _ if line.contains(" agent started ") => "from the gate to the agent".into(),
                 _ => continue,
             };
@@ -488,7 +488,7 @@ fn git_words(line: &str) -> String {
     }
 }
 
-/// When a log line was written, since 1970: it begins `2026-01-31T08:00:00.123456Z`.
+/// When a log line was written, since 1970: it begins `2026-01-31T08:00:00.123Z`.
 fn time_of(line: &str, day_of: Duration) -> Duration {
     const DAY: u64 = 24 * 3600;
     let digits = |from: usize, to: usize| {
@@ -496,7 +496,7 @@ fn time_of(line: &str, day_of: Duration) -> Duration {
     };
     let seconds = digits(11, 13) * 3600 + digits(14, 16) * 60 + digits(17, 19);
     let midnight = day_of.as_secs() / DAY * DAY;
-    let in_day = Duration::from_secs(seconds) + Duration::from_micros(digits(20, 26));
+    let in_day = Duration::from_secs(seconds) + Duration::from_millis(digits(20, 23));
     let at = Duration::from_secs(midnight) + in_day;
     // A start may begin before midnight and end after it.
     if at + Duration::from_secs(DAY / 2) < day_of { at + Duration::from_secs(DAY) } else { at }

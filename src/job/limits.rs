@@ -48,8 +48,10 @@ pub const AGENTS_MAX: u32 = 1_000;
 pub const GATE_WAIT_MS_MAX: u64 = 60_000;
 /// How long a worker waits for a new shim to reach its gate.
 pub const SHIM_READY_MS_MAX: u64 = 20_000;
-/// How often a shim looks at its limits while its agent runs.
+/// How often a shim looks at its limits while its agent logs.
 pub const SHIM_TICK_MS: u64 = 250;
+/// How often it looks while its agent is quiet.
+pub const SHIM_QUIET_TICK_MS: u64 = 1_000;
 /// Rounds of killing what is left of a tree, [`KILL_PAUSE_MS`] apart.
 pub const KILL_ROUNDS_MAX: u32 = 500;
 /// Pause between two rounds of killing.

@@ -76,6 +76,9 @@ struct Agent<'s> {
     pid: Pid,
     began: Instant,
     log_bytes_before: u64,
+    /// How much it had logged when that was looked at last, and whether that was more than before.
+    logged: u64,
+    is_logging: bool,
     /// How the agent itself ended, once it has.
     ended: Option<WaitStatus>,
     /// Why it is being ended, and when it is killed.
@@ -89,8 +92,17 @@ fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitR
         Ok(pid) => pid,
         Err(error) => return Ok(not_started(spec, &error)),
     };
-    let mut agent =
-        Agent { spec, signals, pid, began, log_bytes_before, ended: None, ending: None };
+    let mut agent = Agent {
+        spec,
+        signals,
+        pid,
+        began,
+        log_bytes_before,
+        logged: 0,
+        is_logging: true,
+        ended: None,
+        ending: None,
+    };
     while agent.ended.is_none() {
         agent.step()?;
     }
@@ -174,11 +186,14 @@ impl Agent<'_> {
             Heard::Child | Heard::Nothing => {}
         }
         self.reap()?;
+        let logged = self.log_bytes();
+        self.is_logging = logged > self.logged;
+        self.logged = logged;
         match self.ending {
             Some((_, kill_at)) if monotonic() >= kill_at => self.kill()?,
             Some(_) => {}
             None if self.elapsed_ms() >= self.spec.timeout_ms => self.end(Cause::Timeout)?,
-            None if self.log_bytes() > self.spec.log_bytes_max => {
+            None if logged > self.spec.log_bytes_max => {
                 // No grace: it would be used to fill the disk.
                 self.end(Cause::LogLimit)?;
                 self.kill()?;
@@ -190,7 +205,8 @@ impl Agent<'_> {
 
     /// How long nothing can become due.
     fn patience(&self) -> Duration {
-        let tick = Duration::from_millis(limits::SHIM_TICK_MS);
+        let tick = if self.is_logging { limits::SHIM_TICK_MS } else { limits::SHIM_QUIET_TICK_MS };
+        let tick = Duration::from_millis(tick);
         let due_in = match self.ending {
             Some((_, kill_at)) => kill_at.saturating_duration_since(monotonic()),
             None => Duration::from_millis(self.spec.timeout_ms.saturating_sub(self.elapsed_ms())),
