@@ -457,11 +457,11 @@ impl Parts {
             let next = match line {
                 _ if line.contains(" claimed ") => "the lock of the repository".into(),
                 _ if line.contains(" git arguments=") => git_words(line),
-                _ if line.contains(" worktree ready ") => {
-                    "session and spec on disk".into()
-                }
+                _ if line.contains(" worktree ready ") => "session and spec on disk".into(),
                 _ if line.contains(" starting the shim ") => "the shim, up to its gate".into(),
-                _ if line.contains(" the shim is at its gate ") => "run, message, log and plan on disk".into(),
+                _ if line.contains(" the shim is at its gate ") => {
+                    "run, message, log and plan on disk".into()
+                }
                 _ if line.contains(" agent started ") => "from the gate to the agent".into(),
                 _ => continue,
             };

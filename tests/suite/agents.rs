@@ -131,6 +131,49 @@ fn what_the_base_had_already_is_no_work() {
 }
 
 #[test]
+fn a_network_that_comes_back_is_waited_for() {
+    const OUTAGE: &str =
+        "echo \"fatal: unable to access 'x': Could not resolve host: x\" >&2; exit 128";
+    let mut world = World::new();
+    world.agent(COMMIT);
+    world.set("NETWORK_RETRY_ATTEMPTS", "3");
+    world.set("NETWORK_RETRY_DELAY_SECONDS", "0");
+    let fetches = world.root().join("fetches");
+    let count = |most: u32| {
+        let fetches = fetches.display();
+        format!("echo >> {fetches}; [ $(wc -l < {fetches}) -gt {most} ] || {{ {OUTAGE}; }}")
+    };
+    world.fake_git_fetch(&count(2));
+    let id = world.enqueue(1, &[]);
+    world.work();
+    let job = world.job(id);
+    assert_eq!((&job["state"], &job["attempt"]), (&"completed".into(), &1.into()), "{job:#}");
+
+    // A longer outage puts the job off, and costs no attempt.
+    fs::remove_file(&fetches).expect("it is there");
+    world.fake_git_fetch(&count(7));
+    let id = world.enqueue(2, &["--max-attempts=1"]);
+    world.work();
+    let job = world.job(id);
+    let attempts = job["attempts"].as_array().expect("attempts");
+    let reasons: Vec<&str> = attempts.iter().filter_map(|a| a["reason"].as_str()).collect();
+    assert_eq!(reasons, ["deferred", "deferred", "done"], "{job:#}");
+    assert!(attempts[0]["detail"].as_str().is_some_and(|d| d.contains("Could not resolve host")));
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_an_error_at_once() {
+    let mut world = World::new();
+    world.agent(COMMIT);
+    let ran = world.ok(&["queue", "enqueue", "git.test/no/such#1", "fix", "--format=json"]);
+    let id = serde_json::from_str::<serde_json::Value>(&ran).expect("JSON")["id"].as_u64();
+    world.work();
+    let job = world.job(id.expect("a number"));
+    assert_eq!((&job["reason"], &job["attempt"]), (&"worktree_failed".into(), &1.into()));
+    assert!(job["detail"].as_str().is_some_and(|d| d.contains("no/such.git")), "{job:#}");
+}
+
+#[test]
 fn a_folder_behind_a_symbolic_link_is_as_good() {
     let mut world = World::new();
     world.agent("echo $KUGETSU_JOB >> x; git add x; git commit -qm x");

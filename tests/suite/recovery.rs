@@ -140,19 +140,13 @@ fn a_worker_that_dies_while_it_prepares_costs_nothing_and_blocks_nobody() {
     let mut world = World::new();
     waiting_agent(&mut world);
     let_go(&world);
-    // A git that hangs in its first fetch until it may go on, and writes down who fetches.
     let root = world.root();
-    let bin = root.join("bin");
-    fs::create_dir_all(&bin).expect("a folder");
-    let path = wait_for("PATH", || Some(world.git(&root, &["--exec-path"])));
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *fetch*)\n\
-         echo begin >> {0}/fetches; until [ -e {0}/fetch ]; do sleep 0.02; done; echo end >> {0}/fetches;;\n\
-         esac\nexec {path}/git \"$@\"\n",
+    // Each fetch hangs until it may go on, and writes down that it came and went.
+    world.fake_git_fetch(&format!(
+        "echo begin >> {0}/fetches; until [ -e {0}/fetch ]; do sleep 0.02; done; \
+         echo end >> {0}/fetches",
         root.display()
-    );
-    write_program(&bin.join("git"), &script);
-    world.set("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
+    ));
     world.set("KUGETSU_LEASE", "300ms");
     world.set("KUGETSU_POLL_INTERVAL", "50ms");
     let id = world.enqueue(1, &[]);
@@ -168,12 +162,6 @@ fn a_worker_that_dies_while_it_prepares_costs_nothing_and_blocks_nobody() {
     assert_eq!((&job["state"], reasons(&job)), (&json!("completed"), vec!["shutdown", "done"]));
     let fetches = fs::read_to_string(root.join("fetches")).expect("a file");
     assert_eq!(fetches, "begin\nend\nbegin\nend\n", "one at a time");
-}
-
-fn write_program(path: &std::path::Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, text).expect("a file");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
 }
 
 #[test]

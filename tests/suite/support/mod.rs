@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -139,6 +140,20 @@ impl World {
         let path = self.root().join("agent.sh");
         fs::write(&path, script).expect("a file");
         self.set("KUGETSU_AGENT_COMMAND", &format!("sh {}", path.display()));
+    }
+
+    /// Lets a line of shell run before each `git fetch`; if it exits, the fetch does.
+    pub fn fake_git_fetch(&mut self, line: &str) {
+        let bin = self.root().join("bin");
+        fs::create_dir_all(&bin).expect("a folder");
+        let real = self.git(&self.root(), &["--exec-path"]);
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *fetch*)\n{line}\n;; esac\nexec {real}/git \"$@\"\n"
+        );
+        fs::write(bin.join("git"), script).expect("a file");
+        fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).expect("ours");
+        let path = format!("{}:{}", bin.display(), self.environment["PATH"]);
+        self.set("PATH", &path);
     }
 
     /// kugetsu with arguments, in this world.
