@@ -97,6 +97,6 @@ pub fn is_lease_lost(error: &QueueError) -> bool {
             refused,
             OpRefused::Transition(_, Refused::LeaseLost) | OpRefused::NoSuchJob(_)
         ),
-        QueueError::Store(_) => false,
+        QueueError::Store(_) | QueueError::Worker(_) => false,
     }
 }

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::job::{
-    Event, Finding, IssueRef, Job, JobId, NewJob, Report, RetryPolicy, Run, Session, Token,
-    WorkerId, limits,
+    Event, Finding, IssueRef, Job, JobId, NewJob, Refused, Report, RetryPolicy, Run, Session,
+    Token, WorkerId, limits,
 };
 use crate::store::{
     Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Stats, Store, StoreError,
@@ -22,6 +22,9 @@ pub enum QueueError {
     /// The request makes no sense in the state things are in.
     #[error("{0}")]
     Refused(OpRefused),
+    /// The system gave a worker no thread.
+    #[error("cannot begin a worker: {0}")]
+    Worker(Arc<std::io::Error>),
     /// The store could not do it. Shared, because threads share commits.
     #[error("{0}")]
     Store(Arc<StoreError>),
@@ -109,16 +112,20 @@ impl Queue {
         }
     }
 
-    /// Settles a job whose lease ran out.
+    /// Settles a job whose lease ran out, if nothing happened to it since it was looked at.
     pub fn lapse(
         &self,
-        id: JobId,
-        token: Token,
+        looked_at: &Job,
         finding: Finding,
         policy: RetryPolicy,
         seed: u64,
     ) -> Result<Job, QueueError> {
-        self.happen(id, Event::Lapse { token, finding, policy, seed })
+        let Some(lease) = looked_at.lease() else {
+            let refused = Refused::Wrong(looked_at.state.kind());
+            return Err(QueueError::Refused(OpRefused::Transition(looked_at.id, refused)));
+        };
+        let (token, run) = (lease.token, lease.run.clone());
+        self.happen(looked_at.id, Event::Lapse { token, run, finding, policy, seed })
     }
 
     /// Calls a job off: at once if it is pending; if it runs, its worker ends it.

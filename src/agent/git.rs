@@ -8,13 +8,14 @@ use crossbeam_channel::Receiver;
 
 use crate::agent::helper::{self, Interrupted, Output};
 use crate::executor::Stop;
-use crate::job::limits;
 use crate::process::command;
 
 /// Runs git commands while holding a repository's lock.
 pub(super) struct Git<'g> {
     pub lock: &'g File,
     pub stop: &'g Receiver<Stop>,
+    /// For one command.
+    pub timeout_ms: u64,
 }
 
 /// Why git did not do it.
@@ -54,12 +55,12 @@ impl Git<'_> {
         let mut git = git(folder);
         git.args(arguments);
         tracing::debug!(?arguments, folder = %folder.display(), "git");
-        helper::run(git, self.lock, self.stop, limits::GIT_MS_MAX).map_err(|error| match error {
+        helper::run(git, self.lock, self.stop, self.timeout_ms).map_err(|error| match error {
             Interrupted::Stopped(stop) => GitError::Stopped(stop),
             Interrupted::TimedOut => GitError::Network(format!(
                 "git {} took longer than {} min",
                 arguments.first().unwrap_or(&""),
-                limits::GIT_MS_MAX / 60_000
+                self.timeout_ms / 60_000
             )),
             Interrupted::Failed(error) => GitError::Refused(format!("cannot run git: {error}")),
         })
@@ -78,7 +79,7 @@ pub(super) const REPOSITORY_VARIABLES: [&str; 7] = [
 ];
 
 /// A git that asks nobody anything, speaks English, and minds no environment of a caller's hook.
-fn git(folder: &Path) -> Command {
+pub(crate) fn git(folder: &Path) -> Command {
     let mut git = command("git");
     git.current_dir(folder)
         .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])

@@ -27,8 +27,10 @@ pub(super) enum Left {
 /// Looks at a run whose worker is gone. An error means that nothing is known.
 pub(super) fn look(dir: &RunDir, run: &Run, told: Option<Stop>) -> io::Result<Left> {
     let same_boot = identity::boot_id()? == run.boot_id;
-    if same_boot && is_held(dir)? {
-        attend(dir, Identity { pid: run.pid, start_time: run.start_time }, told)?;
+    let shim = Identity { pid: run.pid, start_time: run.start_time };
+    // The shim is asked for too, in case somebody removed the folder with the lock.
+    if same_boot && (shim.is_alive() || is_held(dir)?) {
+        attend(dir, shim, told)?;
         return Ok(Left::Alive);
     }
     // Nobody holds it any more, so what it left does not change from here on.
@@ -66,7 +68,7 @@ fn attend(dir: &RunDir, shim: Identity, told: Option<Stop>) -> io::Result<()> {
     }
     // A shim takes a second TERM for impatience, so it is told once.
     let ending = dir.file("ending");
-    if told.is_some() && !ending.exists() {
+    if told.is_some() && dir.path().is_dir() && !ending.exists() {
         shim.signal(Signal::SIGTERM)?;
         private_file().create(true).write(true).truncate(true).open(ending)?;
     }

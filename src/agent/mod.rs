@@ -1,7 +1,7 @@
 //! Agents at work: a worktree, a session, a run behind a shim, and a verdict from the commits.
 
 mod completion;
-mod git;
+pub(crate) mod git;
 mod helper;
 mod leftover;
 mod log;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
 use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
 use crate::process::identity::{self, Identity};
-use crate::process::run::{ExitRecord, RunDir, RunSpec, read_json, write_json};
+use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
 use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
 use crate::time;
@@ -213,7 +213,13 @@ impl Executor for AgentExecutor {
 
     fn tidy(&self, id: JobId) {
         for folder in self.runs_of(id) {
-            if let Err(error) = fs::remove_dir_all(&folder) {
+            // Held while it is removed: a run that lives keeps its folder.
+            let removed = match RunDir::at(&folder).try_lock() {
+                Ok(None) => continue,
+                Ok(Some(_lock)) => fs::remove_dir_all(&folder),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
                 tracing::warn!(folder = %folder.display(), %error, "cannot remove");
             }
         }
@@ -493,7 +499,12 @@ impl AgentExecutor {
         record: &ExitRecord,
         told: Option<Stop>,
     ) -> Result<Verdict, Cut> {
-        let traces = plan.traces()?;
+        let traces = match plan.traces() {
+            Ok(traces) => traces,
+            // What was ended is judged by why, whatever became of its worktree.
+            Err(_) if record.cause != Cause::Exited => Traces { commits: 0, is_dirty: false },
+            Err(error) => return Err(error.into()),
+        };
         let last_words = log::last_words(&plan.log, plan.log_from).unwrap_or_default();
         Ok(judge(&Evidence {
             completion: self.settings.completion,

@@ -43,7 +43,7 @@ pub(super) fn prepare(
     stop: &Receiver<Stop>,
 ) -> Result<Worktree, GitError> {
     let lock = lock(settings, issue, stop)?;
-    let git = Git { lock: &lock, stop };
+    let git = Git { lock: &lock, stop, timeout_ms: limits::GIT_MS_MAX };
     let clone = clone_or_fetch(settings, issue, &git)?;
     let base = find_base(settings, &git, &clone)?;
     exclude_own_folder(&clone).map_err(|error| refused("write info/exclude", &error))?;
@@ -60,7 +60,7 @@ pub(super) fn prepare(
 /// judged now or by the next worker, but not half.
 pub(super) fn traces(folder: &Path, before: &str, base: &str) -> Result<Traces, GitError> {
     let nothing = File::open("/dev/null").map_err(|error| refused("open /dev/null", &error))?;
-    let git = Git { lock: &nothing, stop: &never() };
+    let git = Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_LOOK_MS_MAX };
     // What the base had already is not the agent's, also when it was merged in.
     let commits = git.run(folder, &["rev-list", "--count", "HEAD", "--not", before, base])?;
     let status = git.run(folder, &["status", "--porcelain"])?;
@@ -198,8 +198,9 @@ fn exclude_own_folder(clone: &Path) -> io::Result<()> {
     file.write_all(format!("{newline}{RULE}\n").as_bytes())
 }
 
-/// What is written into a worktree once it is whole.
-const WHOLE: &str = ".kugetsu/whole";
+/// What is written once a worktree is whole, where git keeps what it knows of the worktree: out of
+/// the reach of `git clean` and of agents.
+const WHOLE: &str = "kugetsu-whole";
 
 fn place_worktree(
     git: &Git<'_>,
@@ -212,15 +213,17 @@ fn place_worktree(
     let known = parse_worktrees(&listing).into_iter().find(|entry| entry.folder == folder);
     let path = folder.to_string_lossy();
     match (known, folder.exists()) {
-        (Some(entry), true) if folder.join(WHOLE).exists() => {
-            if entry.branch.as_deref() != Some(branch) {
-                let found = entry.branch.as_deref().unwrap_or("no branch");
-                tracing::warn!(folder = %path, "is on {found}, not on {branch}");
+        (Some(entry), true) => {
+            let own = git.ask(folder, &["rev-parse", "--absolute-git-dir"])?;
+            if let Some(own) = own.filter(|own| Path::new(own).join(WHOLE).exists()) {
+                if entry.branch.as_deref() != Some(branch) {
+                    let found = entry.branch.as_deref().unwrap_or("no branch");
+                    tracing::warn!(folder = %path, "is on {found}, not on {branch}");
+                }
+                return clear_index_lock(Path::new(&own), folder);
             }
-            return clear_index_lock(git, folder);
-        }
-        (Some(_), true) => {
             // Whoever made it died half-way: no agent was in it yet.
+            tracing::warn!(folder = %path, "was not made whole; making it again");
             git.run(clone, &["worktree", "remove", "--force", "--force", &path])?;
         }
         (Some(_), false) => {
@@ -235,14 +238,14 @@ fn place_worktree(
         (None, false) => {}
     }
     add_worktree(git, clone, folder, branch, base)?;
-    let whole = folder.join(WHOLE);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder.join(".kugetsu"))
-        .and_then(|()| {
-            private_file().create(true).write(true).truncate(true).open(&whole).map(drop)
-        })
+    let own = git.run(folder, &["rev-parse", "--absolute-git-dir"])?;
+    let whole = Path::new(own.trim_end()).join(WHOLE);
+    private_file()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(&whole)
+        .map(drop)
         .map_err(|error| refused(&format!("write {}", whole.display()), &error))
 }
 
@@ -267,9 +270,8 @@ fn add_worktree(
 
 /// A git that was killed leaves its lock on the index, and every later one fails on it. It is
 /// removed when nobody works in the folder.
-fn clear_index_lock(git: &Git<'_>, folder: &Path) -> Result<(), GitError> {
-    let own = git.run(folder, &["rev-parse", "--absolute-git-dir"])?;
-    let lock = Path::new(own.trim_end()).join("index.lock");
+fn clear_index_lock(own: &Path, folder: &Path) -> Result<(), GitError> {
+    let lock = own.join("index.lock");
     if !lock.exists() {
         return Ok(());
     }
@@ -278,7 +280,10 @@ fn clear_index_lock(git: &Git<'_>, folder: &Path) -> Result<(), GitError> {
             tracing::warn!(lock = %lock.display(), "left by a git that was killed: removed");
             fs::remove_file(&lock).map_err(|error| refused("remove index.lock", &error))
         }
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            tracing::warn!(lock = %lock.display(), "is there, and so is somebody: left alone");
+            Ok(())
+        }
         Err(error) => Err(refused("look who works in the worktree", &error)),
     }
 }

@@ -68,6 +68,7 @@ impl From<QueueError> for CliError {
     fn from(error: QueueError) -> CliError {
         match error {
             QueueError::Store(error) => from_store(&error),
+            QueueError::Worker(_) => CliError::general(error),
             QueueError::Refused(refused) => match refused {
                 OpRefused::NoSuchJob(id) => CliError::no_such_job(id),
                 OpRefused::CapReached { .. } => {

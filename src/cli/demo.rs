@@ -13,6 +13,7 @@ use clap::Args;
 use crossbeam_channel::{Receiver, after, bounded, select};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::agent::git::git as git_command;
 use crate::cli::context::{CliError, Context, open_queue, print, words};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
@@ -21,7 +22,6 @@ use crate::cli::{list, worker};
 use crate::config::Config;
 use crate::daemon::Word;
 use crate::job::{Job, JobId, NewJob, State, limits};
-use crate::process::command;
 use crate::queue::Queue;
 use crate::store::ListQuery;
 use crate::time;
@@ -81,9 +81,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             "{} jobs, {} agents at once, in {place}\n\n",
             arguments.jobs, arguments.agents
         ))?;
-        watch(&queue, context.is_interactive(), || run.is_finished())?;
     }
+    // Whatever becomes of the show, the worker ends before its folder goes.
+    let shown = match arguments.format {
+        Format::Text => watch(&queue, context.is_interactive(), || run.is_finished()),
+        Format::Json => Ok(()),
+    };
     let exit = run.join().map_err(|_| CliError::general("a bug ended the worker"))??;
+    shown?;
     report(&queue, &root, arguments)?;
     let stats = queue.stats()?;
     Ok(match exit {
@@ -129,8 +134,7 @@ fn make_remote(root: &Path) -> Result<(), CliError> {
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<(), CliError> {
-    let output = command("git")
-        .current_dir(folder)
+    let output = git_command(folder)
         .args(["-c", "user.name=kugetsu demo", "-c", "user.email=demo@localhost"])
         .args(["-c", "commit.gpgsign=false"])
         .args(arguments)

@@ -22,7 +22,7 @@ use crate::process::command;
 use crate::process::run::private_file;
 use crate::queue::Queue;
 use crate::store::Claim;
-use crate::time;
+use crate::{time, worker};
 
 /// How often to look whether the background process is still there.
 const POLL: Duration = Duration::from_millis(250);
@@ -90,9 +90,10 @@ pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result
         .spawn(move || worker.run_one(claimed, &words))?;
     let announcer = Announcer { queue: &queue, config: &config, job: &job, word };
     let announced = announcer.announce(arguments.format, || Ok(run.is_finished()));
-    run.join().map_err(|_| CliError::general("a bug ended the worker"))??;
+    let exit = run.join().map_err(|_| CliError::general("a bug ended the worker"))??;
     announced?;
-    ended(&queue, id)
+    let ended = ended(&queue, id)?;
+    Ok(if exit == worker::Exit::Interrupted { Exit::Interrupted } else { ended })
 }
 
 /// How the job stands when its one attempt is over.
@@ -108,12 +109,15 @@ fn ended(queue: &Queue, id: JobId) -> Result<Exit, CliError> {
                 print_error(&text);
             }
         }
-        State::Pending(_) | State::Notified(_) => {
+        State::Pending(_) => {
             let last = job.attempts.last();
             let why = last.map_or("", |attempt| attempt.report.detail.as_str());
             print_error(&format!(
                 "job {id} is pending again, and runs with the next worker: {why}"
             ));
+        }
+        State::Notified(_) => {
+            print_error(&format!("job {id} goes on; the next worker takes its result"));
         }
     }
     Ok(Exit::of_job(job.state.kind()))

@@ -62,7 +62,7 @@ fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
         return queue.get(id)?.ok_or_else(|| CliError::no_such_job(id));
     }
     let issue = parse_issue(text)?;
-    let query = ListQuery { states: Vec::new(), issue: Some(issue), limit: usize::MAX };
+    let query = ListQuery { states: Vec::new(), issue: Some(issue), limit: 100 };
     let last = queue.list(&query)?.items.into_iter().max_by_key(|job| job.id);
     last.ok_or_else(|| CliError {
         exit: Exit::NotFound,

@@ -134,7 +134,8 @@ struct Loop {
 impl Loop {
     fn begin(worker: Worker, mind: Mind, start: Instant) -> Result<Loop, QueueError> {
         let (tell, events) = unbounded();
-        let store = StoreThread::begin(&worker, tell.clone());
+        let store = StoreThread::begin(&worker, tell.clone())
+            .map_err(|error| QueueError::Worker(Arc::new(error)))?;
         let supervisor = Supervisor::from_environment();
         Ok(Loop { worker, mind, start, store, events, tell, stops: BTreeMap::new(), supervisor })
     }

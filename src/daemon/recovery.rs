@@ -39,7 +39,7 @@ pub(super) fn settle(
         settle_one(queue, executor, policy, job)?;
     }
     for id in executor.leftovers() {
-        if queue.get(id)?.is_none_or(|job| job.state.kind().is_ended()) {
+        if queue.get(id)?.is_some_and(|job| job.state.kind().is_ended()) {
             executor.tidy(id);
         }
     }
@@ -61,7 +61,7 @@ fn settle_one(
         Found::NothingRan => Finding::NothingRan,
         Found::Ended(report) => Finding::Ended(report),
     };
-    match queue.lapse(job.id, lease.token, finding, policy, lease.token.0) {
+    match queue.lapse(job, finding, policy, lease.token.0) {
         Ok(settled) => {
             let state = settled.state.kind();
             tracing::warn!(job = %job.id, issue = %job.issue, %state, "settled for a dead worker");

@@ -1,5 +1,6 @@
 //! The thread that talks to the store, so that the loop never waits for a disk.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,7 +38,7 @@ struct Fate {
 }
 
 impl StoreThread {
-    pub fn begin(worker: &Worker, tell: Sender<Event>) -> StoreThread {
+    pub fn begin(worker: &Worker, tell: Sender<Event>) -> io::Result<StoreThread> {
         let (requests, incoming) = unbounded();
         let fate = Arc::new(Fate::default());
         let clerk = Clerk {
@@ -56,13 +57,13 @@ impl StoreThread {
             tell,
             fate: Arc::clone(&fate),
         };
-        let thread = thread::spawn(move || {
+        let thread = thread::Builder::new().name("store".into()).spawn(move || {
             let served = catch_unwind(AssertUnwindSafe(|| clerk.serve(&incoming)));
             if served.is_err() {
                 clerk.break_with(StoreError::Panicked.into());
             }
-        });
-        StoreThread { requests, thread, fate }
+        })?;
+        Ok(StoreThread { requests, thread, fate })
     }
 
     pub fn ask(&self, request: Request) {

@@ -58,6 +58,8 @@ pub const KILL_ROUNDS_MAX: u32 = 500;
 pub const KILL_PAUSE_MS: u64 = 10;
 /// Longest run of one git command.
 pub const GIT_MS_MAX: u64 = 30 * 60_000;
+/// Longest run of a git command that only looks at a worktree.
+pub const GIT_LOOK_MS_MAX: u64 = 60_000;
 /// Largest output of a helper program, in bytes.
 pub const HELPER_OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a helper program that is ended has from TERM to KILL.

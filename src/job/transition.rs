@@ -50,6 +50,8 @@ pub enum Event {
     Lapse {
         /// The lease that ran out.
         token: Token,
+        /// The run that was looked at.
+        run: Option<Run>,
         /// What was found.
         finding: Finding,
         /// What a failure costs.
@@ -107,6 +109,9 @@ pub enum Refused {
     /// The lease has not run out.
     #[error("its lease has not run out")]
     LeaseHeld,
+    /// What was looked at is not what is there now.
+    #[error("it has another run by now")]
+    RunChanged,
     /// A run that is known cannot be replaced by an older one.
     #[error("it has a run already")]
     HasRun,
@@ -122,8 +127,11 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
             let lease = held(job, token)?;
             Ok(Next::Changed(Box::new(end(job, lease, report, &policy, seed, now))))
         }
-        Event::Lapse { token, finding, policy, seed } => {
+        Event::Lapse { token, run, finding, policy, seed } => {
             let lease = held(job, token)?;
+            if lease.run != run {
+                return Err(Refused::RunChanged);
+            }
             if !order::is_lapsed(job, now) {
                 return Err(Refused::LeaseHeld);
             }

@@ -186,6 +186,9 @@ impl Agent<'_> {
             Heard::Child | Heard::Nothing => {}
         }
         self.reap()?;
+        if self.ended.is_some() {
+            return Ok(());
+        }
         let logged = self.log_bytes();
         self.is_logging = logged > self.logged;
         self.logged = logged;
@@ -231,8 +234,13 @@ impl Agent<'_> {
         Ok(())
     }
 
+    /// Kills the group and whatever else is below; again after a pause, should anything live.
     fn kill(&mut self) -> io::Result<()> {
         tree::signal_group(self.pid, Signal::SIGKILL)?;
+        tree::signal_descendants(Signal::SIGKILL)?;
+        if let Some((_, kill_at)) = &mut self.ending {
+            *kill_at = monotonic() + Duration::from_millis(limits::SHIM_QUIET_TICK_MS);
+        }
         Ok(())
     }
 

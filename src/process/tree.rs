@@ -61,12 +61,13 @@ pub fn signal_marked(marker: &str, signal: Signal) -> io::Result<u32> {
     Ok(sent)
 }
 
-/// Whether some process works in this folder or below it.
+/// Whether another process works in this folder or below it.
 pub fn is_somebody_in(folder: &Path) -> io::Result<bool> {
     let works_here = |pid: i32| {
         fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
     };
-    Ok(all_pids()?.into_iter().any(works_here))
+    let own = Pid::this().as_raw();
+    Ok(all_pids()?.into_iter().any(|pid| pid != own && works_here(pid)))
 }
 
 fn all_pids() -> io::Result<Vec<i32>> {

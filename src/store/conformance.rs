@@ -208,6 +208,7 @@ fn stale_tokens_change_nothing(bench: &Bench) {
     bench.clock.advance_ms(LEASE_MS);
     let lapse = Event::Lapse {
         token: token(&first),
+        run: None,
         finding: Finding::NothingRan,
         policy: RetryPolicy::default(),
         seed: 1,

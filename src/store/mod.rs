@@ -286,8 +286,12 @@ pub enum StoreError {
         /// The newest this program knows.
         known: u32,
     },
-    /// An earlier error of the disk has closed the file for this process.
-    #[error("an earlier I/O error has closed the queue {path} for this process: begin again")]
+    /// An error of the disk or a lock has closed the file for this process. Its last write may or
+    /// may not be there.
+    #[error(
+        "an I/O error has closed the queue {path} for this process; \
+         its last write may or may not be there"
+    )]
     Latched {
         /// The file.
         path: PathBuf,

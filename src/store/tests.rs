@@ -126,7 +126,10 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
             } else {
                 Finding::NothingRan
             };
-            Op::Apply(id(job), Event::Lapse { token: token(job, t), finding, policy, seed: 3 })
+            let known = reference.get(id(job)).expect("memory reads");
+            let run = known.and_then(|job| job.lease().and_then(|lease| lease.run.clone()));
+            let token = token(job, t);
+            Op::Apply(id(job), Event::Lapse { token, run, finding, policy, seed: 3 })
         }
         Step::Adopt { job, token: t } => Op::Adopt {
             job: id(job),

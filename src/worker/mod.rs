@@ -291,6 +291,11 @@ impl Mind {
                 self.hopeful = true;
                 Vec::new()
             }
+            Event::NotSettled(id, token) if self.is_stopping() && self.holds(id, token) => {
+                // The next worker finds how the run ended, and finishes it.
+                self.slots.remove(&id);
+                Vec::new()
+            }
             Event::NotSettled(id, token) => {
                 if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.token == token)
                     && let Phase::Finishing { retry_at, .. } = &mut slot.phase
@@ -323,6 +328,7 @@ impl Mind {
         let id = job.id;
         self.next_start_at = now.plus_ms(self.settings.spawn_delay_ms);
         if self.slots.contains_key(&id) {
+            self.next_start_at = now.plus_ms(self.settings.poll_ms);
             let mut actions = self.tell_one(id, Stop::LeaseLost);
             let report = Report::new(Reason::Shutdown, "its last attempt is being let go");
             actions.push(Action::Finish(id, token, report));
@@ -457,6 +463,13 @@ impl Mind {
             && self.recovered_once
             && !self.claiming
             && self.slots.len() < cap
+    }
+
+    fn is_stopping(&self) -> bool {
+        match self.mode {
+            Mode::Stopping(_) => true,
+            Mode::Working | Mode::Ending(_) => false,
+        }
     }
 
     fn holds(&self, id: JobId, token: Token) -> bool {

@@ -156,7 +156,7 @@ fn it_renews_at_a_third_and_keeps_quiet_about_what_it_lost() {
 #[test]
 fn a_lost_job_that_comes_back_too_early_is_put_back() {
     check(
-        Settings { poll_ms: 1_000_000, ..SETTINGS },
+        SETTINGS,
         "
         0     | tick            | recover but 0
         0     | recovered       | claim
@@ -164,9 +164,11 @@ fn a_lost_job_that_comes_back_too_early_is_put_back() {
         1001  | tick            | claim
         1002  | again 1         | tell 1 LeaseLost, finish 1 shutdown
         1003  | settled-again 1 |
-        2002  | tick            | claim
-        2003  | nothing 1       |
-        2004  | returned 1 over |
+        5002  | tick            | recover but 1, look 1
+        6001  | tick            |
+        6002  | tick            | claim
+        6003  | nothing 1       |
+        6004  | returned 1 over |
         ",
     );
 }
@@ -236,6 +238,22 @@ fn a_persons_word_waits_for_agents_and_a_second_one_ends_them() {
         1502 | int             |
         1503 | returned 1 over | finish 1 done
         1504 | settled 1       | exit Interrupted
+        ",
+    );
+}
+
+#[test]
+fn a_worker_that_is_told_twice_does_not_wait_for_a_busy_store() {
+    check(
+        SETTINGS,
+        "
+        0 | tick            | recover but 0
+        0 | recovered       | claim
+        1 | claimed 1       | execute 1
+        2 | int             | say Draining(1)
+        3 | int             | say Stopping(1), tell 1 Shutdown
+        4 | returned 1 over | finish 1 done
+        5 | unsettled 1     | exit Interrupted
         ",
     );
 }

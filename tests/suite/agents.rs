@@ -189,6 +189,19 @@ fn a_folder_behind_a_symbolic_link_is_as_good() {
 }
 
 #[test]
+fn what_an_agent_leaves_survives_its_own_cleaning() {
+    let mut world = World::new();
+    world
+        .agent("[ $KUGETSU_ATTEMPT = 2 ] && exit 0; git clean -fdxq; echo precious > work; exit 1");
+    world.set("KUGETSU_MAX_ATTEMPTS", "2");
+    let id = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.job(id)["reason"], "uncommitted", "{:#}", world.job(id));
+    let work = fs::read_to_string(world.worktree(1).join("work"));
+    assert_eq!(work.expect("it is kept"), "precious\n");
+}
+
+#[test]
 fn a_flood_of_log_is_stopped() {
     let mut world = World::new();
     world.agent("yes flood");

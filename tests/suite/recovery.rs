@@ -113,6 +113,36 @@ fn stop_between_commits(world: &World, worker: &Background) {
 }
 
 #[test]
+fn a_live_run_keeps_its_folder_and_is_known_without_it() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    world.set("KUGETSU_LEASE", "300ms");
+    world.set("KUGETSU_POLL_INTERVAL", "50ms");
+    world.set("KUGETSU_LOG", "debug");
+    let id = world.enqueue(1, &[]);
+    let mut first = world.worker(&[]);
+    wait_for_agents(&world, 1);
+    first.kill();
+    let runs = world.home().join("runs");
+    // Another queue in the same folder: it knows nothing of this job.
+    let store = format!("redb:{}", world.root().join("other.redb").display());
+    let mut other = world.command(&["worker", "--once"]);
+    assert!(other.env("KUGETSU_STORE", store).status().expect("it runs").success());
+    assert_eq!(fs::read_dir(&runs).expect("a folder").count(), 1);
+    // And somebody who tidies up by hand.
+    fs::rename(&runs, world.root().join("moved")).expect("it is ours");
+    fs::create_dir(&runs).expect("a folder");
+    let _second = world.worker(&[]);
+    wait_for("the second worker to look at the lapsed lease", || {
+        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
+        (log.matches("its worker is gone, its agent is not").count() >= 3).then_some(())
+    });
+    assert_eq!((world.state(id).as_str(), begun(&world).len()), ("notified", 1));
+    let_go(&world);
+    world.ended(id);
+}
+
+#[test]
 fn a_worker_that_was_only_stopped_goes_on_with_its_agent() {
     let mut world = World::new();
     waiting_agent(&mut world);
@@ -229,8 +259,10 @@ fn a_worktree_that_is_half_made_is_made_again_and_a_stale_index_lock_removed() {
     world.work();
     let worktree = world.worktree(1);
     // As a worker leaves it that dies in `git worktree add`.
-    for name in ["README", "x", ".kugetsu/whole"] {
-        fs::remove_file(worktree.join(name)).expect("it is there");
+    let own = world.git(&worktree, &["rev-parse", "--absolute-git-dir"]);
+    let whole = std::path::Path::new(&own).join("kugetsu-whole");
+    for path in [worktree.join("README"), worktree.join("x"), whole] {
+        fs::remove_file(path).expect("it is there");
     }
     let second = world.enqueue(1, &[]);
     world.work();

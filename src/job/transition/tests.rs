@@ -20,14 +20,6 @@ fn job(words: &str) -> Job {
         run: None,
         cancel_requested: false,
     };
-    let run = Run {
-        pid: 5,
-        start_time: 6,
-        boot_id: "boot".into(),
-        folder: "1-7-1".into(),
-        started_at: Timestamp(950_000),
-        round: 1,
-    };
     let outcome =
         Outcome { reason: Reason::Done, detail: String::new(), finished_at: Timestamp(990_000) };
     for word in words.split(' ') {
@@ -41,7 +33,11 @@ fn job(words: &str) -> Job {
                 job.state = State::Notified(Lease { expires_at: NOW, ..lease.clone() });
             }
             "running" => {
-                job.state = State::Notified(Lease { run: Some(run.clone()), ..lease.clone() });
+                job.state = State::Notified(Lease { run: Some(run(1)), ..lease.clone() });
+            }
+            "overdue" => {
+                let run = Some(run(1));
+                job.state = State::Notified(Lease { expires_at: NOW, run, ..lease.clone() });
             }
             "cancelling" => {
                 job.state = State::Notified(Lease { cancel_requested: true, ..lease.clone() });
@@ -61,6 +57,17 @@ fn job(words: &str) -> Job {
     job
 }
 
+fn run(round: u32) -> Run {
+    Run {
+        pid: 5,
+        start_time: 6,
+        boot_id: "boot".into(),
+        folder: format!("1-7-{round}"),
+        started_at: Timestamp(950_000),
+        round,
+    }
+}
+
 fn event(words: &str) -> Event {
     let words: Vec<&str> = words.split(' ').collect();
     let token = words.iter().find_map(|word| word.strip_prefix('t')?.parse().ok()).map(Token);
@@ -73,17 +80,8 @@ fn event(words: &str) -> Event {
         "claim" => {
             Event::Claim { worker: WorkerId("two".into()), token: Token(8), lease_ms: 60_000 }
         }
-        "start" | "restart" => Event::Start {
-            token,
-            run: Run {
-                pid: 5,
-                start_time: 6,
-                boot_id: "boot".into(),
-                folder: "1-7-1".into(),
-                started_at: Timestamp(950_000),
-                round: if words[0] == "start" { 1 } else { 2 },
-            },
-        },
+        "start" => Event::Start { token, run: run(1) },
+        "restart" => Event::Start { token, run: run(2) },
         "renew" => Event::Renew { token, lease_ms: 90_000 },
         "finish" => Event::Finish { token, report: report(), policy: POLICY, seed: 1 },
         "lapse" => {
@@ -91,7 +89,8 @@ fn event(words: &str) -> Event {
                 "nothing" => Finding::NothingRan,
                 _ => Finding::Ended(report()),
             };
-            Event::Lapse { token, finding, policy: POLICY, seed: 1 }
+            let run = words.contains(&"of-run").then(|| run(1));
+            Event::Lapse { token, run, finding, policy: POLICY, seed: 1 }
         }
         "adopt" => Event::Adopt {
             token,
@@ -182,6 +181,9 @@ fn every_event_in_every_state() {
         lapsed     | lapse nothing t7 | pending
         lapsed     | lapse done t7    | completed (done)
         lapsed     | lapse lost t7    | pending later
+        overdue    | lapse lost t7 of-run    | pending later
+        overdue    | lapse nothing t7 | refused: it has another run by now
+        lapsed     | lapse done t7 of-run    | refused: it has another run by now
         lapsed     | lapse nothing t6 | refused: the lease is lost
         notified   | lapse nothing t7 | refused: its lease has not run out
         pending    | lapse nothing t7 | refused: the lease is lost

@@ -104,10 +104,13 @@ impl RedbStore {
     ) -> Result<T, StoreError> {
         let txn = self.begin_write()?;
         match work(&txn) {
-            Ok((result, Changed::Yes)) => {
-                txn.commit().or_damaged(&self.path)?;
-                Ok(result)
-            }
+            Ok((result, Changed::Yes)) => match txn.commit().or_damaged(&self.path) {
+                Ok(()) => Ok(result),
+                // A lock that could not be had in time, within the commit: redb uses the file no
+                // more, and the last of its locks comes after the write.
+                Err(StoreError::Busy { path, .. }) => Err(StoreError::Latched { path }),
+                Err(error) => Err(error),
+            },
             Ok((result, Changed::No)) => {
                 txn.abort().or_damaged(&self.path)?;
                 Ok(result)
