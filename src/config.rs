@@ -352,7 +352,10 @@ pub fn example() -> String {
     let mut text = String::from(
         "# kugetsu's configuration: copy this file to ~/.kugetsu/config and take the # away from\n\
          # what you change. Lines are KEY=value, read as data and never run. A variable of the same\n\
-         # name in the environment goes before the file.\n",
+         # name in the environment goes before the file.\n\
+         #\n\
+         # In the environment only: KUGETSU_DIR, the folder of everything (~/.kugetsu), and KUGETSU_LOG,\n\
+         # how much a worker says (error, warn, info, debug).\n",
     );
     for key in KEYS {
         text.push('\n');
@@ -584,7 +587,9 @@ mod tests {
         assert_eq!(text, example(), "config.example is not up to date");
         let uncommented: String = text
             .lines()
-            .filter_map(|line| line.strip_prefix('#').filter(|line| !line.starts_with(' ')))
+            .filter_map(|line| {
+                line.strip_prefix('#').filter(|line| line.contains('=') && !line.starts_with(' '))
+            })
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(uncommented.lines().count(), KEYS.len());

@@ -59,7 +59,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
         Cause::NotStarted => over(Reason::StartFailed, record.detail.clone()),
         Cause::Timeout => over(
             Reason::Timeout,
-            format!("ended after {} with {}", span(record.wall_ms), commits(traces)),
+            format!("its time was up after {}, with {}", span(record.wall_ms), commits(traces)),
         ),
         Cause::LogLimit => {
             over(Reason::LogLimit, format!("ended after {} bytes of log", record.log_bytes))

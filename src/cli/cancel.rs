@@ -5,16 +5,22 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::agent::AgentExecutor;
 use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
-use crate::job::{Event, JobId, Refused, StateKind, limits};
+use crate::executor::Executor;
+use crate::job::{Event, JobId, Refused, limits};
 use crate::store::{Op, OpRefused, Reply};
 
 #[derive(Args)]
 #[command(after_help = "\
-A pending job is cancelled at once. A running one's worker ends its agent: commits and changes stay
-where they are.")]
+A pending job is cancelled at once. The agent of a running one is ended; its
+commits and changes stay where they are.
+
+Examples:
+  kugetsu queue cancel 41
+  kugetsu queue cancel 41 42 43")]
 pub(super) struct Arguments {
     /// The jobs' numbers
     #[arg(required = true, value_name = "ID")]
@@ -39,11 +45,20 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         match answer {
             Ok(Reply::Changed(job) | Reply::AlreadySo(job)) => {
                 items.push(json!({ "id": job.id.0, "state": job.state.kind().name() }));
-                let _ = match job.state.kind() {
-                    StateKind::Notified => {
+                let _ = match job.lease() {
+                    Some(lease) if lease.expires_at <= queue.now() => {
+                        // Nobody holds it: the look that a worker would take ends its agent.
+                        AgentExecutor::new(config.agents())?.inspect(&job);
+                        let (id, issue) = (job.id, &job.issue);
+                        writeln!(
+                            text,
+                            "Cancelling {id}: {issue} (ending its agent; the next worker records it)"
+                        )
+                    }
+                    Some(_) => {
                         writeln!(text, "Cancelling {}: {} (ending its agent)", job.id, job.issue)
                     }
-                    _ => writeln!(text, "Cancelled {}: {}", job.id, job.issue),
+                    None => writeln!(text, "Cancelled {}: {}", job.id, job.issue),
                 };
             }
             Ok(other) => unreachable!("a cancel is not answered by {other:?}"),

@@ -111,11 +111,13 @@ pub(super) fn parse_duration(option: &str, text: &str) -> Result<u64, CliError> 
 /// The world of one command.
 pub(super) struct Context {
     pub environment: BTreeMap<String, String>,
+    /// This program as it was called.
+    pub program: String,
 }
 
 impl Context {
-    pub fn new(environment: BTreeMap<String, String>) -> Context {
-        Context { environment }
+    pub fn new(environment: BTreeMap<String, String>, program: String) -> Context {
+        Context { environment, program }
     }
 
     pub fn config(&self) -> Result<Config, CliError> {
@@ -168,6 +170,11 @@ pub(super) fn print_error(message: &str) {
     let mut stderr = anstream::stderr().lock();
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     let _ = writeln!(stderr, "{style}error{style:#}: {message}");
+}
+
+/// Something to know that is no error, for the person alone.
+pub(super) fn print_note(note: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{note}");
 }
 
 /// Writes to standard output. A reader that has gone away (`| head -1`) is no error.

@@ -28,9 +28,13 @@ use crate::time;
 
 #[derive(Args)]
 #[command(after_help = "\
-Makes a folder with a git repository, enqueues a job for each of some issues, and lets a worker run
-a scripted agent on them: no network, no key, no set-up. One of the agents fails at its first
-attempt, to show a retry.")]
+Makes a folder with a git repository, enqueues a job for each of some issues,
+and lets a worker run a scripted agent on them: no network, no key, no set-up.
+The agent of issue 4 fails at its first attempt, to show a retry.
+
+Examples:
+  kugetsu demo
+  kugetsu demo --jobs=10 --agents=5 --keep")]
 pub(super) struct Arguments {
     /// How many jobs
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=30))]
@@ -59,6 +63,8 @@ const MESSAGES: [&str; 6] = [
 const FAILING_ISSUE: u32 = 4;
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    // From here on a Ctrl-C is a word to the worker, and the folder is removed.
+    let words = any_word_ends()?;
     let mut folder = tempfile::Builder::new().prefix("kugetsu-demo-").tempdir()?;
     folder.disable_cleanup(arguments.keep);
     let root = folder.path().canonicalize()?;
@@ -73,7 +79,6 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     }
     let settings = crate::worker::Settings { once: true, ..config.worker() };
     let worker = new_worker(&config, queue.clone(), settings)?;
-    let words = any_word_ends()?;
     let run = thread::Builder::new().name("worker".into()).spawn(move || worker.run(&words))?;
     if arguments.format == Format::Text {
         let place = root.display();
@@ -89,7 +94,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     };
     let exit = run.join().map_err(|_| CliError::general("a bug ended the worker"))??;
     shown?;
-    report(&queue, &root, arguments)?;
+    report(context, &queue, &root, arguments)?;
     let stats = queue.stats()?;
     Ok(match exit {
         crate::worker::Exit::Interrupted | crate::worker::Exit::Terminated => Exit::Interrupted,
@@ -259,7 +264,12 @@ fn describe(job: &Job, queue: &Queue) -> (String, String) {
     }
 }
 
-fn report(queue: &Queue, root: &Path, arguments: &Arguments) -> Result<(), CliError> {
+fn report(
+    context: &Context,
+    queue: &Queue,
+    root: &Path,
+    arguments: &Arguments,
+) -> Result<(), CliError> {
     let query = ListQuery { states: Vec::new(), issue: None, limit: 100 };
     let mut page = queue.list(&query)?;
     page.items.sort_by_key(|job| job.id);
@@ -295,16 +305,18 @@ fn report(queue: &Queue, root: &Path, arguments: &Arguments) -> Result<(), CliEr
         let _ = writeln!(text, "\nThe commits:  git -C {clone} log --oneline --all");
         let _ = writeln!(
             text,
-            "The jobs:     KUGETSU_DIR={} kugetsu queue list --state=all",
-            home.display()
+            "The jobs:     KUGETSU_DIR={} {} queue list --state=all",
+            home.display(),
+            context.program
         );
-        let _ = writeln!(text, "When you have seen enough:  rm -r {}", root.display());
+        let _ = writeln!(text, "When you have seen enough:  rm -rf {}", root.display());
     } else {
         let _ =
             writeln!(text, "All of it (queue, clone, worktrees, logs) lay in {}", root.display());
         let _ = writeln!(
             text,
-            "and is removed now. `kugetsu demo --keep` leaves it for you to look at."
+            "and is removed now. `{} demo --keep` leaves it for you to look at.",
+            context.program
         );
     }
     print(&text)
@@ -322,7 +334,7 @@ pub(super) fn agent(context: &Context) -> Result<Exit, CliError> {
         time::pause(Duration::from_millis(300 + u64::from(number * 7 % 5) * 120));
     }
     if number == FAILING_ISSUE && attempt == "1" {
-        print("the model's server closed the connection (this one is staged)\n")?;
+        print("staged: the model's server hung up\n")?;
         return Ok(Exit::General);
     }
     let folder = Path::new("notes");

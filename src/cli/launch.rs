@@ -11,13 +11,13 @@ use serde_json::json;
 
 use crate::cli::context::{
     CliError, Context, begin_logging, make_folder, parse_duration, parse_issue, print, print_error,
-    words,
+    print_note, words,
 };
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
 use crate::cli::worker::{check_programs, new_worker};
 use crate::config::Config;
-use crate::job::{Job, JobId, NewJob, State, Token, limits};
+use crate::job::{Job, JobId, NewJob, State, StateKind, Token, limits};
 use crate::process::command;
 use crate::process::run::private_file;
 use crate::queue::Queue;
@@ -29,12 +29,14 @@ const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Args)]
 #[command(after_help = "\
-The agent runs in the background, supervised as by a worker; --wait stays with it. When as many
-agents run as may (MAX_CONCURRENT_AGENTS), the exit code is 2 and nothing was made.
+The agent runs in the background, supervised as by a worker; --wait stays with
+it. When as many agents run as may (MAX_CONCURRENT_AGENTS), the exit code is 2
+and nothing was made. `continue` and `start` differ in one word of what they say:
+both go on with the issue's session, and make one if there is none.
 
 Examples:
-  kugetsu continue github.com/shoko/kugetsu#14 'also add a test'
-  kugetsu continue github.com/shoko/kugetsu#14 'also add a test' --wait && git push")]
+  kugetsu start github.com/shoko/kugetsu#14 'fix the bug'
+  kugetsu continue github.com/shoko/kugetsu#14 'also add a test' --wait")]
 pub(super) struct Arguments {
     /// The issue: HOST/OWNER/REPO#NUMBER, or the address of its page
     #[arg(value_name = "REF")]
@@ -91,7 +93,9 @@ pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result
     let announcer = Announcer { queue: &queue, config: &config, job: &job, word };
     let announced = announcer.announce(arguments.format, || Ok(run.is_finished()));
     let exit = run.join().map_err(|_| CliError::general("a bug ended the worker"))??;
-    announced?;
+    if let Err(error) = announced {
+        context.complain(&error);
+    }
     let ended = ended(&queue, id)?;
     Ok(if exit == worker::Exit::Interrupted { Exit::Interrupted } else { ended })
 }
@@ -103,7 +107,7 @@ fn ended(queue: &Queue, id: JobId) -> Result<Exit, CliError> {
         State::Completed(outcome) | State::Error(outcome) | State::Cancelled(outcome) => {
             let kind = job.state.kind();
             let text = format!("job {id} is {kind}: {}", outcome.detail);
-            if kind == crate::job::StateKind::Completed {
+            if kind == StateKind::Completed {
                 tracing::info!("{text}");
             } else {
                 print_error(&text);
@@ -232,6 +236,10 @@ impl Announcer<'_> {
         let issue = &self.job.issue;
         let worktree = self.config.agents().worktree(issue);
         let worktree = worktree.display();
+        if format == Format::Text {
+            let id = self.job.id;
+            print_note(&format!("job {id}; `kugetsu logs {id} -f` shows what the agent does"));
+        }
         print(&match format {
             Format::Text => format!(
                 "Session {} for '{issue}': {session}\nWorktree: {worktree}\n{worktree}-{session}-forked\n",
@@ -257,7 +265,13 @@ impl Announcer<'_> {
         let attempt = job.attempts.last();
         let why = attempt.map_or("see logs/queue-daemon.log", |a| a.report.detail.as_str());
         let status = render::status(&job, self.queue.now());
-        Err(CliError::general(format!("the agent did not start: {why}"))
-            .hint(format!("job {id} is {} ({status})", job.state.kind())))
+        let kind = job.state.kind();
+        let mut hint = format!("job {id} is {kind} ({status})");
+        if kind == StateKind::Pending {
+            hint.push_str(&format!(
+                ": a worker tries it again, or `kugetsu queue cancel {id}` drops it"
+            ));
+        }
+        Err(CliError::general(format!("the agent did not start: {why}")).hint(hint))
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::context::{CliError, Context, parse_issue, print};
+use crate::cli::context::{CliError, Context, parse_issue, print, print_note};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, ListFormat};
 use crate::job::{Job, StateKind};
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// How many jobs to show
     #[arg(long, value_name = "N", default_value_t = 10)]
     limit: usize,
-    /// Which states: pending, notified, completed, error, cancelled, or all
+    /// Which states: pending, notified (an agent is at work), completed, error, cancelled, or all
     #[arg(long, value_name = "STATES", default_value = "pending")]
     state: String,
     /// Only this issue's jobs
@@ -44,9 +44,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let query = ListQuery { states, issue, limit: arguments.limit };
     let page = queue.list(&query)?;
     let by_default = if context.is_interactive() { ListFormat::Table } else { ListFormat::Text };
+    let shown = page.items.len() as u64;
+    if shown < page.total && !context.is_interactive() {
+        print_note(&format!("{shown} of {}; --limit={} shows all", page.total, page.total));
+    }
     print(&match arguments.format.unwrap_or(by_default) {
         ListFormat::Text => text(&page, &query.states),
-        ListFormat::Table => table(&page, &queue, &query.states),
+        ListFormat::Table => table(&page, &queue, &query.states)?,
         ListFormat::Json => format!("{:#}\n", self::json(&page, &queue)?),
         ListFormat::Jsonl => {
             page.items.iter().map(|job| format!("{}\n", render::item(job))).collect()
@@ -94,14 +98,19 @@ fn nothing(states: &[StateKind]) -> String {
     }
 }
 
-fn table(page: &Page, queue: &Queue, states: &[StateKind]) -> String {
-    if page.items.is_empty() && page.total == 0 {
-        return format!("{}\n", nothing(states));
-    }
-    let mut text = render::jobs_table(&page.items, queue.now(), render::screen_width());
+fn table(page: &Page, queue: &Queue, states: &[StateKind]) -> Result<String, CliError> {
+    let mut text = if page.total == 0 {
+        format!("{}\n", nothing(states))
+    } else {
+        render::jobs_table(&page.items, queue.now(), render::screen_width())
+    };
     let shown = page.items.len() as u64;
     if shown < page.total {
         let _ = writeln!(text, "{} more; --limit={} shows them", page.total - shown, page.total);
     }
-    text
+    let running = queue.stats()?.notified;
+    if states == [StateKind::Pending] && running > 0 {
+        let _ = writeln!(text, "{running} running; --state=all shows them");
+    }
+    Ok(text)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam_channel::{after, never, select};
 
-use crate::cli::context::{CliError, Context, parse_issue, print_error, words};
+use crate::cli::context::{CliError, Context, parse_issue, print_note, words};
 use crate::cli::exit::Exit;
 use crate::cli::transcript;
 use crate::job::{Job, JobId, limits};
@@ -46,6 +46,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let file = match File::open(&log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let state = job.state.kind();
+            if state.is_ended() {
+                let message = format!("job {} has no log: its agent never started", job.id);
+                return Err(CliError::general(message).hint("`kugetsu queue show` tells why"));
+            }
             let message = format!("job {} has no log yet: it is {state}", job.id);
             return Err(CliError::general(message).hint("-f waits for it"));
         }
@@ -100,7 +104,7 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliE
             recv(growth) -> _ => {}
             recv(changes.hints()) -> _ => {}
             recv(interrupted) -> _ => {
-                print_error("interrupted; the job goes on");
+                print_note("the job goes on");
                 return Ok(Exit::Interrupted);
             }
             recv(after(POLL)) -> _ => {}

@@ -37,13 +37,13 @@ pub use self::exit::Exit;
     max_term_width = 100,
     after_help = "\
 Examples:
-  kugetsu demo                                            see it work, without any set-up
+  kugetsu demo                                   see it work, without any set-up
   kugetsu queue enqueue github.com/shoko/kugetsu#14 'fix the bug'
-  kugetsu worker                                          run the queue's jobs
-  kugetsu queue list --state=all                          what became of them
-  kugetsu logs github.com/shoko/kugetsu#14 -f             watch an agent
+  kugetsu worker                                 run the queue's jobs
+  kugetsu queue list --state=all                 what became of them
+  kugetsu logs github.com/shoko/kugetsu#14 -f    watch an agent
 
-Everything is kept in ~/.kugetsu (KUGETSU_DIR). Exit codes are listed in EXITCODES.md."
+Everything is kept in ~/.kugetsu (KUGETSU_DIR). Exit codes: see EXITCODES.md."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -104,7 +104,8 @@ pub fn run(
     let environment: BTreeMap<String, String> = environment
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let context = Context::new(environment);
+    let program = arguments.first().map(|name| name.to_string_lossy().into_owned());
+    let context = Context::new(environment, program.unwrap_or_else(|| "kugetsu".into()));
     let exit = dispatch(cli.verb, &context).unwrap_or_else(|error| {
         context.complain(&error);
         error.exit

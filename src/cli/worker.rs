@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::agent::AgentExecutor;
+use crate::agent::git::git;
 use crate::cli::context::{CliError, Context, begin_logging, words};
 use crate::cli::exit::Exit;
 use crate::config::Config;
@@ -14,9 +15,9 @@ use crate::worker;
 
 #[derive(Args)]
 #[command(after_help = "\
-Ctrl-C stops claiming and waits for the running agents; a second one ends them and puts their jobs
-back. SIGTERM leaves them running and ends at once: the next worker takes their results
-(KUGETSU_ON_TERM).
+Ctrl-C stops claiming and waits for the running agents; a second one ends them
+and puts their jobs back. SIGTERM leaves them running and ends at once: the next
+worker takes their results (KUGETSU_ON_TERM).
 
 Examples:
   kugetsu worker
@@ -36,12 +37,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     begin_logging(context);
     check_programs(context, &config)?;
     let queue = context.queue(&config)?;
+    check_identity(&config);
     let words = words()?;
     let settings = worker::Settings { once: arguments.once, ..config.worker() };
     let worker = new_worker(&config, queue.clone(), settings)?;
     let stats = queue.stats()?;
     tracing::info!(
-        "up to {} agents at once on {}: {} pending, {} running",
+        "up to {} agent(s) at once on {}: {} pending, {} running",
         config.max_agents,
         config.store.display(),
         stats.pending,
@@ -70,15 +72,30 @@ pub(super) fn check_programs(context: &Context, config: &Config) -> Result<(), C
             .hint("install it (Debian: apt install git)"));
     }
     if !agent.contains('{') && find_program(context, agent).is_none() {
-        let message = format!("the agent's program '{agent}' is not installed, or not in PATH");
+        let message = if Path::new(agent).is_file() {
+            format!("the agent's program '{agent}' is not executable")
+        } else {
+            format!("the agent's program '{agent}' is not installed, or not in PATH")
+        };
         let hint = if agent == "opencode" {
             "install it (npm install -g opencode-ai), or set KUGETSU_AGENT_COMMAND"
         } else {
-            "see KUGETSU_AGENT_COMMAND"
+            "see KUGETSU_AGENT_COMMAND; no shell reads it, so neither ~ nor $NAME mean anything"
         };
         return Err(CliError::general(message).hint(hint));
     }
     Ok(())
+}
+
+/// Without an identity every commit of an agent fails.
+fn check_identity(config: &Config) {
+    let known = git(&config.home).args(["var", "GIT_COMMITTER_IDENT"]).output();
+    if !known.is_ok_and(|output| output.status.success()) {
+        tracing::warn!(
+            "git does not know who you are, so commits of agents will fail: \
+             git config --global user.name NAME, and user.email ADDRESS"
+        );
+    }
 }
 
 fn find_program(context: &Context, program: &str) -> Option<PathBuf> {

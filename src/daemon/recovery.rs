@@ -64,7 +64,11 @@ fn settle_one(
     match queue.lapse(job, finding, policy, lease.token.0) {
         Ok(settled) => {
             let state = settled.state.kind();
-            tracing::warn!(job = %job.id, issue = %job.issue, %state, "settled for a dead worker");
+            let detail = settled.attempts.last().map_or("", |last| last.report.detail.as_str());
+            tracing::info!(
+                job = %job.id, issue = %job.issue, %state,
+                "its worker was gone, its result is taken: {detail}"
+            );
             if state.is_ended() {
                 executor.tidy(job.id);
             }

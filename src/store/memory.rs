@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::job::{IssueRef, Job, JobId, Session, State, StateKind, order};
 use crate::store::apply::{self, Header, Tables};
 use crate::store::wake::{Hub, Watch};
-use crate::store::{Answer, LIST_ORDER, ListQuery, Op, Page, Stats, Store, StoreError};
+use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// Jobs in memory. For tests, and as the plainest statement of what a store does.
@@ -138,14 +138,13 @@ impl Store for MemoryStore {
     }
 }
 
-fn list_order(job: &Job) -> (usize, u64, JobId) {
-    let kind = job.state.kind();
-    let place = LIST_ORDER.iter().position(|listed| *listed == kind).unwrap_or(LIST_ORDER.len());
+fn list_order(job: &Job) -> (u8, u64, u64) {
     match &job.state {
-        State::Pending(_) | State::Notified(_) => (place, 0, job.id),
+        State::Notified(_) => (0, 0, job.id.0),
+        State::Pending(_) => (1, 0, job.id.0),
         // From the last to the first, among those of one moment too.
         State::Completed(outcome) | State::Error(outcome) | State::Cancelled(outcome) => {
-            (place, u64::MAX - outcome.finished_at.0, JobId(u64::MAX - job.id.0))
+            (2, u64::MAX - outcome.finished_at.0, u64::MAX - job.id.0)
         }
     }
 }

@@ -194,8 +194,8 @@ pub struct ListQuery {
     pub limit: usize,
 }
 
-/// A page of a list: pending and notified jobs in the order of their numbers, ended ones from the
-/// one that ended last; running first, then pending, then ended.
+/// A page of a list: running jobs first, then pending ones, both in the order of their numbers, and
+/// then ended ones, from the one that ended last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The jobs.
@@ -203,15 +203,6 @@ pub struct Page {
     /// How many jobs the query has in all.
     pub total: u64,
 }
-
-/// The order in which a list shows the states.
-pub const LIST_ORDER: [StateKind; 5] = [
-    StateKind::Notified,
-    StateKind::Pending,
-    StateKind::Error,
-    StateKind::Cancelled,
-    StateKind::Completed,
-];
 
 /// How many jobs are where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -195,7 +195,7 @@ fn the_demo_shows_the_whole_pipeline() {
     let text = world.ok(&["demo", "--jobs=2", "--keep"]);
     assert!(text.contains("✓  2  tour#2   completed  1 commit in "), "{text}");
     let place =
-        text.lines().find_map(|line| line.strip_prefix("When you have seen enough:  rm -r "));
+        text.lines().find_map(|line| line.strip_prefix("When you have seen enough:  rm -rf "));
     let place = std::path::Path::new(place.expect("it says where everything lies"));
     let clone = place.join("kugetsu/repos/demo.local+demo+tour.git");
     assert_eq!(world.git(&clone, &["rev-list", "--count", "issue-1", "issue-2"]), "3");

@@ -317,6 +317,23 @@ fn sigterm_leaves_the_agent_to_its_shim() {
 }
 
 #[test]
+fn a_cancel_ends_an_agent_that_no_worker_holds() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let id = world.enqueue(1, &[]);
+    let mut worker = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    worker.signal(Signal::SIGTERM);
+    worker.wait();
+    let said = world.ok(&["queue", "cancel", &id.to_string()]);
+    assert!(said.ends_with("(ending its agent; the next worker records it)\n"), "{said}");
+    wait_for("the end of the agent", || (!is_alive(agent)).then_some(()));
+    world.assert_no_process_left();
+    world.work();
+    assert_eq!(world.state(id), "cancelled");
+}
+
+#[test]
 fn sigint_waits_for_the_agent_and_says_so() {
     let mut world = World::new();
     waiting_agent(&mut world);
@@ -488,6 +505,8 @@ fn waiting_for_a_launched_agent_tells_how_it_ended() {
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(stdout.starts_with("Session started for 'git.test/o/r#1': job-"), "{stdout}");
     }
+    let waited = world.run(&["start", "git.test/nobody/nowhere#1", "go", "--wait"]);
+    assert_eq!(waited.code, 5, "{}", waited.stderr);
     let busy = world.run(&["start", "git.test/nobody/nowhere#1", "go"]);
     assert_eq!(busy.code, 1, "{}", busy.stderr);
     assert!(busy.stderr.contains("the agent did not start: git fetch"), "{}", busy.stderr);

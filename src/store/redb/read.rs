@@ -10,7 +10,7 @@ use crate::store::redb::tables::{self, Lane, StateRow};
 use crate::store::redb::{
     OrDamaged, RedbStore, damaged, decode_header, decode_job, decode_session,
 };
-use crate::store::{LIST_ORDER, ListQuery, Page, Stats, StoreError};
+use crate::store::{ListQuery, Page, Stats, StoreError};
 use crate::time::Timestamp;
 
 /// A read transaction.
@@ -51,98 +51,108 @@ impl Reader<'_> {
 
     pub fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         let wanted = |kind: &StateKind| query.states.is_empty() || query.states.contains(kind);
-        let states: Vec<StateKind> = LIST_ORDER.into_iter().filter(wanted).collect();
-        match &query.issue {
-            Some(issue) => self.list_issue(issue, &states, query.limit),
-            None => self.list_states(&states, query.limit),
-        }
-    }
-
-    fn list_states(&self, states: &[StateKind], limit: usize) -> Result<Page, StoreError> {
-        let header = self.header()?;
         let mut page = Page { items: Vec::new(), total: 0 };
-        for &kind in states {
-            page.total += match kind {
-                StateKind::Pending => header.pending,
-                StateKind::Notified => header.notified,
-                StateKind::Completed => header.completed,
-                StateKind::Error => header.error,
-                StateKind::Cancelled => header.cancelled,
+        for kind in [StateKind::Notified, StateKind::Pending].into_iter().filter(wanted) {
+            let room = query.limit - page.items.len();
+            let (ids, count) = match &query.issue {
+                Some(issue) => self.unended_of(issue, kind)?,
+                None => (self.ids_in_state(kind, room)?, self.count(kind)?),
             };
-            let room = limit - page.items.len();
-            for id in self.ids_in_state(kind, room)? {
+            page.total += count;
+            for id in ids.into_iter().take(room) {
                 page.items.push(self.indexed_job(id)?);
             }
+        }
+        let ended: Vec<StateKind> =
+            StateKind::ALL.into_iter().filter(|kind| kind.is_ended()).filter(wanted).collect();
+        let room = query.limit - page.items.len();
+        let (mut rows, count) = match &query.issue {
+            Some(issue) => self.ended_of(issue, &ended)?,
+            None => self.last_ended(&ended, room)?,
+        };
+        page.total += count;
+        rows.sort_unstable();
+        for (_, id) in rows.into_iter().rev().take(room) {
+            page.items.push(self.indexed_job(id)?);
         }
         Ok(page)
     }
 
-    /// The first ids of a state in list order: ended jobs from the last, others from the first.
+    fn count(&self, kind: StateKind) -> Result<u64, StoreError> {
+        let header = self.header()?;
+        Ok(match kind {
+            StateKind::Pending => header.pending,
+            StateKind::Notified => header.notified,
+            StateKind::Completed => header.completed,
+            StateKind::Error => header.error,
+            StateKind::Cancelled => header.cancelled,
+        })
+    }
+
+    /// The first ids of a state.
     fn ids_in_state(&self, kind: StateKind, limit: usize) -> Result<Vec<u64>, StoreError> {
         let rows = self.txn.open_table(tables::STATES).or_damaged(self.path)?;
         let number = tables::state_number(kind);
         let all = (number, 0, 0)..=(number, u64::MAX, u64::MAX);
-        let range = rows.range::<StateRow>(all).or_damaged(self.path)?;
-        let id = |row: Result<(::redb::AccessGuard<'_, StateRow>, _), _>| {
-            row.map(|(key, _): (_, ::redb::AccessGuard<'_, ()>)| key.value().2)
-        };
-        let ids: Result<Vec<u64>, ::redb::StorageError> = if kind.is_ended() {
-            range.rev().take(limit).map(id).collect()
-        } else {
-            range.take(limit).map(id).collect()
-        };
-        ids.or_damaged(self.path)
+        let mut ids = Vec::new();
+        for row in rows.range::<StateRow>(all).or_damaged(self.path)?.take(limit) {
+            ids.push(row.or_damaged(self.path)?.0.value().2);
+        }
+        Ok(ids)
     }
 
-    /// Reads the issue's rows in the index, and of its jobs only those that ended or are shown.
-    fn list_issue(
+    /// The last `limit` of each of these states, as (finished_at, id), and how many there are.
+    fn last_ended(
+        &self,
+        kinds: &[StateKind],
+        limit: usize,
+    ) -> Result<(Vec<(u64, u64)>, u64), StoreError> {
+        let states = self.txn.open_table(tables::STATES).or_damaged(self.path)?;
+        let (mut rows, mut count) = (Vec::new(), 0);
+        for &kind in kinds {
+            count += self.count(kind)?;
+            let number = tables::state_number(kind);
+            let all = (number, 0, 0)..=(number, u64::MAX, u64::MAX);
+            for row in states.range::<StateRow>(all).or_damaged(self.path)?.rev().take(limit) {
+                let (_, finished_at, id) = row.or_damaged(self.path)?.0.value();
+                rows.push((finished_at, id));
+            }
+        }
+        Ok((rows, count))
+    }
+
+    /// The issue's running or pending jobs, by their numbers: from the index alone.
+    fn unended_of(&self, issue: &IssueRef, kind: StateKind) -> Result<(Vec<u64>, u64), StoreError> {
+        let mut ids = if kind == StateKind::Notified {
+            self.ids_in_lane(issue, Lane::Running)?
+        } else {
+            let mut ids = self.ids_in_lane(issue, Lane::Due)?;
+            ids.extend(self.ids_in_lane(issue, Lane::Scheduled)?);
+            ids
+        };
+        ids.sort_unstable();
+        let count = ids.len() as u64;
+        Ok((ids, count))
+    }
+
+    /// The issue's jobs that ended so, as (finished_at, id). Reads all that ended: the index by
+    /// issue does not tell how.
+    fn ended_of(
         &self,
         issue: &IssueRef,
-        states: &[StateKind],
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        let mut page = Page { items: Vec::new(), total: 0 };
-        let mut show = |ids: Vec<u64>| -> Result<(), StoreError> {
-            page.total += ids.len() as u64;
-            let room = limit - page.items.len();
-            for id in ids.into_iter().take(room) {
-                page.items.push(self.indexed_job(id)?);
-            }
-            Ok(())
-        };
-        let ended = if states.iter().any(|kind| kind.is_ended()) {
-            self.ids_in_lane(issue, Lane::Ended)?
-        } else {
-            Vec::new()
-        };
-        for &kind in states {
-            match kind {
-                StateKind::Notified => show(self.ids_in_lane(issue, Lane::Running)?)?,
-                StateKind::Pending => {
-                    let mut ids = self.ids_in_lane(issue, Lane::Due)?;
-                    ids.extend(self.ids_in_lane(issue, Lane::Scheduled)?);
-                    ids.sort_unstable();
-                    show(ids)?;
-                }
-                StateKind::Completed | StateKind::Error | StateKind::Cancelled => {
-                    show(self.last_first(&ended, kind)?)?;
+        kinds: &[StateKind],
+    ) -> Result<(Vec<(u64, u64)>, u64), StoreError> {
+        let mut rows = Vec::new();
+        if !kinds.is_empty() {
+            for id in self.ids_in_lane(issue, Lane::Ended)? {
+                let job = self.indexed_job(id)?;
+                if kinds.contains(&job.state.kind()) {
+                    rows.push((tables::state_row(&job).1, id));
                 }
             }
         }
-        Ok(page)
-    }
-
-    /// Those of the jobs that ended in this state, from the one that ended last.
-    fn last_first(&self, ids: &[u64], kind: StateKind) -> Result<Vec<u64>, StoreError> {
-        let mut ended = Vec::new();
-        for &id in ids {
-            let row = tables::state_row(&self.indexed_job(id)?);
-            if row.0 == tables::state_number(kind) {
-                ended.push(row);
-            }
-        }
-        ended.sort_unstable();
-        Ok(ended.into_iter().rev().map(|(_, _, id)| id).collect())
+        let count = rows.len() as u64;
+        Ok((rows, count))
     }
 
     fn ids_in_lane(&self, issue: &IssueRef, lane: Lane) -> Result<Vec<u64>, StoreError> {
