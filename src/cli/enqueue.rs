@@ -51,10 +51,7 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliError> {
     let format = arguments.format;
     let issue = parse_issue(&arguments.issue)?;
-    let message = match arguments.message.as_str() {
-        "-" => read_stdin()?,
-        message => message.to_string(),
-    };
+    let message = read_message(&arguments.message)?;
     let parse = |option: &str, text: Option<&str>| {
         text.map(|text| parse_duration(option, text)).transpose()
     };
@@ -93,6 +90,11 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliEr
     Ok(Exit::Success)
 }
 
+/// The message as it was typed, or from standard input if it is `-`.
+pub(super) fn read_message(text: &str) -> Result<String, CliError> {
+    if text == "-" { read_stdin() } else { Ok(text.into()) }
+}
+
 /// Reads the message, and one byte more than is allowed, so that too much is seen.
 fn read_stdin() -> Result<String, CliError> {
     let mut bytes = Vec::new();
@@ -104,7 +106,7 @@ fn read_stdin() -> Result<String, CliError> {
     String::from_utf8(bytes).map_err(|_| CliError::general("the message is not UTF-8"))
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, CliError> {
+pub(super) fn parse_time(text: &str) -> Result<Timestamp, CliError> {
     let moment = humantime::parse_rfc3339_weak(text).ok();
     let since = moment.and_then(|moment| moment.duration_since(std::time::UNIX_EPOCH).ok());
     let ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());

@@ -3,12 +3,16 @@
 mod cancel;
 mod context;
 mod demo;
+mod each;
+mod edit;
 mod enqueue;
 mod exit;
 mod launch;
 mod list;
 mod logs;
+mod pause;
 mod render;
+mod retry;
 mod show;
 mod stats;
 mod transcript;
@@ -52,7 +56,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Add, list, show and cancel jobs
+    /// Add, list, show, change and cancel jobs
     #[command(subcommand)]
     Queue(QueueVerb),
     /// Run the queue's jobs, until told to end
@@ -83,6 +87,14 @@ enum QueueVerb {
     Show(show::Arguments),
     /// Call jobs off; a running one's agent is ended
     Cancel(cancel::Arguments),
+    /// Make ended jobs pending again
+    Retry(retry::Arguments),
+    /// Change pending jobs
+    Edit(edit::Arguments),
+    /// Let no more jobs be begun, for a while or until resume
+    Pause(pause::Arguments),
+    /// Let jobs be begun again
+    Resume,
 }
 
 /// Runs one command, and gives its exit code.
@@ -120,6 +132,10 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::Stats(arguments)) => stats::run(context, &arguments),
         Verb::Queue(QueueVerb::Show(arguments)) => show::run(context, &arguments),
         Verb::Queue(QueueVerb::Cancel(arguments)) => cancel::run(context, &arguments),
+        Verb::Queue(QueueVerb::Retry(arguments)) => retry::run(context, &arguments),
+        Verb::Queue(QueueVerb::Edit(arguments)) => edit::run(context, &arguments),
+        Verb::Queue(QueueVerb::Pause(arguments)) => pause::run(context, &arguments),
+        Verb::Queue(QueueVerb::Resume) => pause::resume(context),
         Verb::Worker(arguments) => worker::run(context, &arguments),
         Verb::Start(arguments) => launch::run(context, arguments, "started"),
         Verb::Continue(arguments) => launch::run(context, arguments, "continued"),

@@ -1,5 +1,6 @@
 //! The thread that talks to the store, so that the loop never waits for a disk.
 
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +57,7 @@ impl StoreThread {
             },
             tell,
             fate: Arc::clone(&fate),
+            paused: Cell::new(false),
         };
         let thread = thread::Builder::new().name("store".into()).spawn(move || {
             let served = catch_unwind(AssertUnwindSafe(|| clerk.serve(&incoming)));
@@ -100,6 +102,8 @@ struct Clerk {
     tidy: Box<dyn Fn(JobId) + Send>,
     tell: Sender<Event>,
     fate: Arc<Fate>,
+    /// Whether the last claim found the queue paused.
+    paused: Cell<bool>,
 }
 
 impl Clerk {
@@ -124,7 +128,14 @@ impl Clerk {
     }
 
     fn claim(&self) {
-        let event = match self.queue.claim(self.claim.clone()) {
+        let answer = self.queue.claim(self.claim.clone());
+        let paused = matches!(answer, Ok(Err(NothingToClaim::Paused { .. })));
+        match (self.paused.replace(paused), paused) {
+            (false, true) => tracing::warn!("the queue is paused: `kugetsu queue resume` ends it"),
+            (true, false) => tracing::info!("the queue is not paused any more"),
+            (true, true) | (false, false) => {}
+        }
+        let event = match answer {
             Ok(Ok(job)) => {
                 tracing::info!(job = %job.id, issue = %job.issue, "claimed");
                 Event::Claimed(Box::new(job))

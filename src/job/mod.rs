@@ -95,19 +95,7 @@ impl NewJob {
 
     /// Refuses what no store may hold. The text names the thing and its bound.
     pub fn validate(&self) -> Result<(), String> {
-        if self.message.trim().is_empty() {
-            return Err("the message is empty".into());
-        }
-        if self.message.len() > limits::MESSAGE_BYTES_MAX {
-            return Err(format!(
-                "the message has {} bytes, more than {}",
-                self.message.len(),
-                limits::MESSAGE_BYTES_MAX
-            ));
-        }
-        if self.message.contains('\0') {
-            return Err("the message holds a NUL character".into());
-        }
+        check_message(&self.message)?;
         if let Some(id) = &self.request_id
             && (id.is_empty() || id.len() > limits::REQUEST_ID_BYTES_MAX)
         {
@@ -122,12 +110,51 @@ impl NewJob {
         {
             return Err(format!("attempts go from 1 to {}, not {attempts}", limits::ATTEMPTS_MAX));
         }
-        if let Some(ms) = self.timeout_ms
-            && !(1..=limits::DURATION_MS_MAX).contains(&ms)
-        {
-            return Err("a timeout goes from 1 ms to 10 years".into());
+        check_timeout(self.timeout_ms)
+    }
+}
+
+fn check_message(message: &str) -> Result<(), String> {
+    let (length, most) = (message.len(), limits::MESSAGE_BYTES_MAX);
+    if message.trim().is_empty() {
+        return Err("the message is empty".into());
+    }
+    if length > most {
+        return Err(format!("the message has {length} bytes, more than {most}"));
+    }
+    if message.contains('\0') {
+        return Err("the message holds a NUL character".into());
+    }
+    Ok(())
+}
+
+fn check_timeout(timeout_ms: Option<u64>) -> Result<(), String> {
+    match timeout_ms {
+        Some(ms) if !(1..=limits::DURATION_MS_MAX).contains(&ms) => {
+            Err("a timeout goes from 1 ms to 10 years".into())
         }
-        Ok(())
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What to change of a pending job; `None` stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edit {
+    /// What the agent is told.
+    pub message: Option<String>,
+    /// Higher goes first.
+    pub priority: Option<i16>,
+    /// Not to be claimed before this time.
+    pub run_at: Option<Timestamp>,
+    /// Wall-clock limit of one attempt in milliseconds.
+    pub timeout_ms: Option<u64>,
+}
+
+impl Edit {
+    /// Refuses what no store may hold.
+    pub fn validate(&self) -> Result<(), String> {
+        self.message.as_deref().map_or(Ok(()), check_message)?;
+        check_timeout(self.timeout_ms)
     }
 }
 

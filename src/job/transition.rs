@@ -4,8 +4,8 @@
 
 use crate::job::retry::{self, Class, RetryPolicy};
 use crate::job::{
-    Attempt, Job, Lease, Outcome, Pending, Reason, Report, Run, Spent, State, StateKind, Token,
-    WorkerId, limits, order,
+    Attempt, Edit, Job, Lease, Outcome, Pending, Reason, Report, Run, Spent, State, StateKind,
+    Token, WorkerId, limits, order,
 };
 use crate::time::Timestamp;
 
@@ -74,6 +74,8 @@ pub enum Event {
     Cancel,
     /// Somebody wants an ended job run again.
     Retry,
+    /// Somebody changes what a pending job asks for.
+    Edit(Edit),
 }
 
 /// What is left of a run whose worker is gone.
@@ -153,6 +155,7 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
         }
         Event::Cancel => cancel(job, now),
         Event::Retry => retry_again(job, now),
+        Event::Edit(edit) => change(job, edit),
     }
 }
 
@@ -237,6 +240,19 @@ fn retry_again(job: &Job, now: Timestamp) -> Result<Next, Refused> {
             Ok(Next::Changed(Box::new(next)))
         }
     }
+}
+
+fn change(job: &Job, edit: Edit) -> Result<Next, Refused> {
+    let State::Pending(pending) = &job.state else {
+        return Err(Refused::Wrong(job.state.kind()));
+    };
+    let mut next = job.clone();
+    next.message = edit.message.unwrap_or(next.message);
+    next.priority = edit.priority.unwrap_or(next.priority);
+    next.timeout_ms = edit.timeout_ms.or(next.timeout_ms);
+    let run_at = edit.run_at.unwrap_or(pending.run_at);
+    next.state = State::Pending(Pending { run_at, since: pending.since });
+    Ok(if next == *job { Next::AlreadySo } else { Next::Changed(Box::new(next)) })
 }
 
 /// The lease, if the token is the one it was given.

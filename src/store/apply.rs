@@ -75,6 +75,9 @@ pub(super) fn apply(
         Op::Enqueue(new) => enqueue(tables, new, now),
         Op::Claim(claim) => claim_best(tables, &claim, now),
         Op::Launch(new, claim) => launch(tables, new, &claim, now),
+        Op::Apply(_, Event::Edit(edit)) if edit.validate().is_err() => {
+            Ok(Err(OpRefused::Invalid(edit.validate().err().unwrap_or_default())))
+        }
         Op::Apply(id, event) => match tables.job(id)? {
             None => Ok(Err(OpRefused::NoSuchJob(id))),
             Some(job) => happen(tables, job, event, now),

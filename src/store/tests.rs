@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::job::{Finding, Reason, Report, RetryPolicy, Run, Token};
+use crate::job::{Edit, Finding, Reason, Report, RetryPolicy, Run, Token};
 use crate::testing::SimClock;
 use crate::time::Clock;
 
@@ -44,6 +44,7 @@ enum Step {
     Adopt { job: u8, token: u8 },
     Cancel { job: u8 },
     Retry { job: u8 },
+    Edit { job: u8, priority: Option<i16>, delay: Option<u16> },
     Pause { ms: Option<u16> },
     Resume,
     Wait { ms: u16 },
@@ -68,7 +69,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(job, token, ran)| Step::Lapse { job, token, ran }),
         1 => (job.clone(), token).prop_map(|(job, token)| Step::Adopt { job, token }),
         2 => job.clone().prop_map(|job| Step::Cancel { job }),
-        1 => job.prop_map(|job| Step::Retry { job }),
+        1 => job.clone().prop_map(|job| Step::Retry { job }),
+        2 => (job, proptest::option::of(-1..2i16), proptest::option::of(0..2000u16))
+            .prop_map(|(job, priority, delay)| Step::Edit { job, priority, delay }),
         1 => proptest::option::of(0..2000u16).prop_map(|ms| Step::Pause { ms }),
         2 => Just(Step::Resume),
         4 => (0..3000u16).prop_map(|ms| Step::Wait { ms }),
@@ -139,6 +142,10 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
         },
         Step::Cancel { job } => Op::Apply(id(job), Event::Cancel),
         Step::Retry { job } => Op::Apply(id(job), Event::Retry),
+        Step::Edit { job, priority, delay } => {
+            let run_at = delay.map(|ms| reference.now().plus_ms(ms.into()));
+            Op::Apply(id(job), Event::Edit(Edit { priority, run_at, ..Edit::default() }))
+        }
         Step::Pause { ms } => Op::Pause { until: ms.map(|ms| reference.now().plus_ms(ms.into())) },
         Step::Resume => Op::Resume,
         Step::Wait { .. } => return None,

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::support::{Background, World, wait_for};
 
 fn check(name: &str) {
-    let world = World::new();
+    let mut world = World::new();
+    world.agent("exit 0");
     let cases = trycmd::TestCases::new();
     for (name, value) in world.environment() {
         cases.env(name, value);
@@ -25,6 +26,11 @@ fn check(name: &str) {
 #[test]
 fn queue() {
     check("queue");
+}
+
+#[test]
+fn change() {
+    check("change");
 }
 
 #[test]

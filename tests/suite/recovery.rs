@@ -439,6 +439,23 @@ fn an_idle_worker_hears_of_a_job_without_polling() {
 }
 
 #[test]
+fn a_paused_queue_begins_nothing_until_it_is_resumed() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let_go(&world);
+    world.ok(&["queue", "pause"]);
+    let id = world.enqueue(1, &[]);
+    let _worker = world.worker(&[]);
+    wait_for("its word", || {
+        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
+        log.contains("the queue is paused").then_some(())
+    });
+    assert_eq!(world.state(id), "pending");
+    world.ok(&["queue", "resume"]);
+    assert_eq!(world.ended(id)["state"], "completed");
+}
+
+#[test]
 fn a_supervisor_hears_ready_alive_and_stopping() {
     let mut world = World::new();
     world.agent("exit 0");

@@ -100,6 +100,12 @@ fn event(words: &str) -> Event {
         },
         "cancel" => Event::Cancel,
         "retry" => Event::Retry,
+        "edit" => Event::Edit(match words[1] {
+            "later" => Edit { run_at: Some(NOW.plus_ms(1)), ..Edit::default() },
+            "now" => Edit { run_at: Some(NOW), ..Edit::default() },
+            "message" => Edit { message: Some("other".into()), ..Edit::default() },
+            other => panic!("no such edit: {other}"),
+        }),
         other => panic!("no such event: {other}"),
     }
 }
@@ -213,6 +219,15 @@ fn every_event_in_every_state() {
         completed  | retry            | pending
         error      | retry            | pending
         cancelled  | retry            | pending
+
+        pending    | edit later       | pending later
+        delayed    | edit now         | pending
+        delayed    | edit later       | already so
+        pending    | edit message     | pending
+        notified   | edit message     | refused: it is notified
+        completed  | edit message     | refused: it is completed
+        error      | edit message     | refused: it is error
+        cancelled  | edit message     | refused: it is cancelled
         ",
     );
 }

@@ -1,0 +1,47 @@
+//! `queue pause` and `queue resume`
+
+use clap::Args;
+
+use crate::cli::context::{CliError, Context, parse_duration, print};
+use crate::cli::exit::Exit;
+use crate::cli::render;
+
+#[derive(Args)]
+#[command(after_help = "\
+No worker of this queue begins another job. Agents that run go on. It is kept in
+the queue: workers that start later obey it too.
+
+Examples:
+  kugetsu queue pause
+  kugetsu queue pause --for=2h")]
+pub(super) struct Arguments {
+    /// How long; without it, until `queue resume`
+    #[arg(long = "for", value_name = "DURATION")]
+    duration: Option<String>,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let ms = arguments.duration.as_deref().map(|text| parse_duration("for", text)).transpose()?;
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    queue.pause(ms.map(|ms| queue.now().plus_ms(ms)))?;
+    let how_long = match ms {
+        Some(ms) => format!("for {}", render::span(ms)),
+        None => "until `kugetsu queue resume`".into(),
+    };
+    let running = match queue.stats()?.notified {
+        0 => String::new(),
+        count => format!(" ({count} running agent(s) go on)"),
+    };
+    print(&format!("Paused {how_long}{running}\n"))?;
+    Ok(Exit::Success)
+}
+
+pub(super) fn resume(context: &Context) -> Result<Exit, CliError> {
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let was_paused = queue.stats()?.paused.is_some();
+    queue.resume()?;
+    print(if was_paused { "Resumed\n" } else { "The queue was not paused\n" })?;
+    Ok(Exit::Success)
+}
