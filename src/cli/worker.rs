@@ -60,7 +60,9 @@ pub(super) fn new_worker(
     queue: Queue,
     settings: worker::Settings,
 ) -> Result<Worker, CliError> {
-    let executor = AgentExecutor::new(config.agents())?;
+    let executor = AgentExecutor::new(config.agents()).map_err(|error| {
+        CliError::general(format!("cannot make folders in {}: {error}", config.home.display()))
+    })?;
     Ok(Worker::new(queue, settings, executor)?.with_policy(config.policy))
 }
 

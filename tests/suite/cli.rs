@@ -147,6 +147,19 @@ fn configuration_errors_name_the_line() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_folder_is_named() {
+    let mut world = World::new();
+    world.agent("exit 0");
+    world.enqueue(1, &[]);
+    fs::write(world.home().join("runs"), "").expect("a file");
+    let ran = world.run(&["worker", "--once"]);
+    assert_eq!(ran.code, 1);
+    let words = format!("cannot make folders in {}", world.home().display());
+    assert!(ran.stderr.contains(&words), "{}", ran.stderr);
+    assert_eq!(world.state(1), "pending");
+}
+
+#[test]
 fn a_missing_agent_is_said_once_and_at_the_start() {
     let mut world = World::new();
     world.set("KUGETSU_AGENT_COMMAND", "no-such-agent run");
