@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Background, World, is_alive, wait_for};
 
+/// What recovery says of a run that goes on without its worker.
+const ALIVE: &str = "its worker is gone, its agent is not";
+
 /// Writes its pid to `begun`, waits for the file `go`, and commits.
 fn waiting_agent(world: &mut World) {
     let root = world.root();
@@ -32,6 +35,14 @@ fn wait_for_agents(world: &World, count: usize) -> Vec<i32> {
 
 fn let_go(world: &World) {
     fs::write(world.root().join("go"), "").expect("a file");
+}
+
+/// Waits until workers have said something so many times.
+fn wait_for_word(world: &World, words: &str, times: usize) {
+    wait_for(words, || {
+        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
+        (log.matches(words).count() >= times).then_some(())
+    });
 }
 
 fn reasons(job: &Value) -> Vec<&str> {
@@ -85,10 +96,7 @@ fn no_second_agent_while_the_first_one_lives() {
     wait_for_agents(&world, 1);
     first.kill();
     let _second = world.worker(&[]);
-    wait_for("the second worker to look at the lapsed lease", || {
-        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
-        (log.matches("its worker is gone, its agent is not").count() >= 3).then_some(())
-    });
+    wait_for_word(&world, ALIVE, 3);
     assert_eq!((world.state(id), world.state(next)), ("notified".into(), "pending".into()));
     assert_eq!(begun(&world).len(), 1);
     let_go(&world);
@@ -133,10 +141,7 @@ fn a_live_run_keeps_its_folder_and_is_known_without_it() {
     fs::rename(&runs, world.root().join("moved")).expect("it is ours");
     fs::create_dir(&runs).expect("a folder");
     let _second = world.worker(&[]);
-    wait_for("the second worker to look at the lapsed lease", || {
-        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
-        (log.matches("its worker is gone, its agent is not").count() >= 3).then_some(())
-    });
+    wait_for_word(&world, ALIVE, 3);
     assert_eq!((world.state(id).as_str(), begun(&world).len()), ("notified", 1));
     let_go(&world);
     world.ended(id);
@@ -154,10 +159,7 @@ fn a_worker_that_was_only_stopped_goes_on_with_its_agent() {
     wait_for_agents(&world, 1);
     stop_between_commits(&world, &first);
     let _second = world.worker(&[]);
-    wait_for("the lapse", || {
-        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
-        log.contains("its worker is gone, its agent is not").then_some(())
-    });
+    wait_for_word(&world, ALIVE, 1);
     first.signal(Signal::SIGCONT);
     let_go(&world);
     let job = world.ended(id);
@@ -342,10 +344,7 @@ fn sigint_waits_for_the_agent_and_says_so() {
     let mut worker = world.worker(&[]);
     wait_for_agents(&world, 1);
     worker.signal(Signal::SIGINT);
-    wait_for("its word", || {
-        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
-        log.contains("waiting for 1 running agent(s)").then_some(())
-    });
+    wait_for_word(&world, "waiting for 1 running agent(s)", 1);
     assert!(worker.is_running());
     let_go(&world);
     assert_eq!(worker.wait().code(), Some(130));
@@ -360,10 +359,7 @@ fn a_second_sigint_ends_the_agent_and_puts_the_job_back() {
     let mut worker = world.worker(&[]);
     let agent = wait_for_agents(&world, 1)[0];
     worker.signal(Signal::SIGINT);
-    wait_for("its word", || {
-        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
-        log.contains("interrupt again").then_some(())
-    });
+    wait_for_word(&world, "interrupt again", 1);
     worker.signal(Signal::SIGINT);
     assert_eq!(worker.wait().code(), Some(130));
     assert!(!is_alive(agent));
@@ -446,10 +442,7 @@ fn a_paused_queue_begins_nothing_until_it_is_resumed() {
     world.ok(&["queue", "pause"]);
     let id = world.enqueue(1, &[]);
     let _worker = world.worker(&[]);
-    wait_for("its word", || {
-        let log = fs::read_to_string(world.root().join("worker.log")).unwrap_or_default();
-        log.contains("the queue is paused").then_some(())
-    });
+    wait_for_word(&world, "the queue is paused", 1);
     assert_eq!(world.state(id), "pending");
     world.ok(&["queue", "resume"]);
     assert_eq!(world.ended(id)["state"], "completed");
