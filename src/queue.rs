@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::job::{
     Event, Finding, IssueRef, Job, JobId, NewJob, Refused, Report, RetryPolicy, Run, Session,
-    Token, WorkerId, limits,
+    StateKind, Token, WorkerId, limits,
 };
 use crate::store::{
     Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Stats, Store, StoreError,
@@ -34,6 +34,17 @@ impl From<StoreError> for QueueError {
     fn from(error: StoreError) -> QueueError {
         QueueError::Store(Arc::new(error))
     }
+}
+
+/// Which ended jobs to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prune {
+    /// Only those that ended so.
+    pub states: Vec<StateKind>,
+    /// Only those that ended not after this.
+    pub before: Option<Timestamp>,
+    /// All but so many of these states, which ended last.
+    pub keep: u64,
 }
 
 /// A durable queue of jobs. Cheap to clone; every clone is the same queue.
@@ -136,6 +147,55 @@ impl Queue {
     /// Makes an ended job pending again.
     pub fn retry(&self, id: JobId) -> Result<Job, QueueError> {
         self.happen(id, Event::Retry)
+    }
+
+    /// Removes jobs that ended, the oldest first, in transactions of at most
+    /// [`limits::OPS_PER_COMMIT_MAX`]. Gives how many.
+    pub fn prune(&self, prune: &Prune) -> Result<u64, QueueError> {
+        let stats = self.stats()?;
+        let ended: u64 = prune.states.iter().map(|kind| stats.count(*kind)).sum();
+        let mut room = ended.saturating_sub(prune.keep);
+        let until = prune.before.unwrap_or(self.now());
+        let mut removed = 0;
+        while room > 0 {
+            let slice = limits::OPS_PER_COMMIT_MAX.min(usize::try_from(room).unwrap_or(usize::MAX));
+            let ids = self.store.ended_until(&prune.states, until, slice)?;
+            let count = self.remove(&ids)?;
+            removed += count;
+            room = room.saturating_sub(count);
+            if count == 0 {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes every job that does not run, in transactions of at most
+    /// [`limits::OPS_PER_COMMIT_MAX`]. Gives how many.
+    pub fn clear(&self) -> Result<u64, QueueError> {
+        let states: Vec<StateKind> =
+            StateKind::ALL.into_iter().filter(|kind| *kind != StateKind::Notified).collect();
+        let query = ListQuery { states, issue: None, limit: limits::OPS_PER_COMMIT_MAX };
+        let mut removed = 0;
+        // Only what was there at the beginning: others may go on adding.
+        let mut room = self.list(&ListQuery { limit: 0, ..query.clone() })?.total;
+        while room > 0 {
+            let jobs = self.list(&query)?.items;
+            let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+            let count = self.remove(&ids)?;
+            removed += count;
+            room = room.saturating_sub(count);
+            if count == 0 {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes those of the jobs that do not run, and gives how many.
+    fn remove(&self, ids: &[JobId]) -> Result<u64, QueueError> {
+        let answers = self.commit(ids.iter().map(|id| Op::Remove(*id)).collect())?;
+        Ok(answers.iter().filter(|answer| answer.is_ok()).count() as u64)
     }
 
     /// Lets nothing be claimed until the time, or until [`Queue::resume`].
@@ -366,6 +426,14 @@ mod tests {
         }
         fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
             self.inner.lapsed(limit)
+        }
+        fn ended_until(
+            &self,
+            states: &[StateKind],
+            at: Timestamp,
+            limit: usize,
+        ) -> Result<Vec<JobId>, StoreError> {
+            self.inner.ended_until(states, at, limit)
         }
         fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {
             self.inner.session(issue)

@@ -1,6 +1,7 @@
 //! The command line: a client of the same file as everybody else. Only this module prints.
 
 mod cancel;
+mod clear;
 mod context;
 mod demo;
 mod each;
@@ -11,6 +12,7 @@ mod launch;
 mod list;
 mod logs;
 mod pause;
+mod prune;
 mod render;
 mod retry;
 mod show;
@@ -91,6 +93,10 @@ enum QueueVerb {
     Retry(retry::Arguments),
     /// Change pending jobs
     Edit(edit::Arguments),
+    /// Remove jobs that ended long ago
+    Prune(prune::Arguments),
+    /// Remove all jobs but the running ones
+    Clear(clear::Arguments),
     /// Let no more jobs be begun, for a while or until resume
     Pause(pause::Arguments),
     /// Let jobs be begun again
@@ -134,6 +140,8 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::Cancel(arguments)) => cancel::run(context, &arguments),
         Verb::Queue(QueueVerb::Retry(arguments)) => retry::run(context, &arguments),
         Verb::Queue(QueueVerb::Edit(arguments)) => edit::run(context, &arguments),
+        Verb::Queue(QueueVerb::Prune(arguments)) => prune::run(context, &arguments),
+        Verb::Queue(QueueVerb::Clear(arguments)) => clear::run(context, &arguments),
         Verb::Queue(QueueVerb::Pause(arguments)) => pause::run(context, &arguments),
         Verb::Queue(QueueVerb::Resume) => pause::resume(context),
         Verb::Worker(arguments) => worker::run(context, &arguments),

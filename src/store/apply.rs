@@ -54,6 +54,8 @@ pub(super) trait Tables {
     fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
     /// Replaces `before` by `after` everywhere. They have the same id.
     fn put(&mut self, before: Option<&Job>, after: &Job) -> Result<(), StoreError>;
+    /// Takes the job out of everything.
+    fn remove(&mut self, job: &Job) -> Result<(), StoreError>;
     fn by_request_id(&self, request_id: &str) -> Result<Option<JobId>, StoreError>;
     /// The first job in claim order among those that are due and whose issue is free.
     fn best_due(&mut self, now: Timestamp) -> Result<Option<JobId>, StoreError>;
@@ -100,6 +102,7 @@ pub(super) fn apply(
             tables.put_session(&session)?;
             Ok(Ok(Reply::Done))
         }
+        Op::Remove(id) => remove(tables, id),
         Op::Pause { until } => {
             tables.header().paused = Some(Paused { until });
             Ok(Ok(Reply::Done))
@@ -115,7 +118,7 @@ pub(super) fn apply(
 pub(super) fn is_change(answer: &Answer) -> bool {
     match answer {
         Ok(Reply::Enqueued { new, .. }) => *new,
-        Ok(Reply::Claimed(_) | Reply::Changed(_) | Reply::Done) => true,
+        Ok(Reply::Claimed(_) | Reply::Changed(_) | Reply::Removed(_) | Reply::Done) => true,
         Ok(Reply::NothingToClaim(_) | Reply::AlreadySo(_)) | Err(_) => false,
     }
 }
@@ -130,6 +133,7 @@ pub(super) fn is_news(op: &Op) -> bool {
         | Op::Apply(..)
         | Op::Adopt { .. }
         | Op::SaveSession { .. }
+        | Op::Remove(_)
         | Op::Pause { .. }
         | Op::Resume => true,
     }
@@ -267,12 +271,29 @@ fn happen(
     })
 }
 
+fn remove(tables: &mut impl Tables, id: JobId) -> Result<Answer, StoreError> {
+    let Some(job) = tables.job(id)? else {
+        return Ok(Err(OpRefused::NoSuchJob(id)));
+    };
+    let kind = job.state.kind();
+    if kind == StateKind::Notified {
+        return Ok(Err(OpRefused::Transition(id, Refused::Wrong(kind))));
+    }
+    uncount(tables.header(), kind);
+    tables.remove(&job)?;
+    Ok(Ok(Reply::Removed(Box::new(job))))
+}
+
+fn uncount(header: &mut Header, kind: StateKind) {
+    let count = header.count_mut(kind);
+    assert!(*count > 0, "a job in a state is counted there");
+    *count -= 1;
+}
+
 fn save(tables: &mut impl Tables, before: Option<&Job>, after: &Job) -> Result<(), StoreError> {
     let header = tables.header();
     if let Some(before) = before {
-        let count = header.count_mut(before.state.kind());
-        assert!(*count > 0, "a job in a state is counted there");
-        *count -= 1;
+        uncount(header, before.state.kind());
     }
     *header.count_mut(after.state.kind()) += 1;
     tables.put(before, after)

@@ -41,6 +41,7 @@ pub fn check(make: Make<'_>) {
         sessions_are_kept,
         changes_wake_watchers,
         bad_requests_are_refused,
+        removed_jobs_leave_nothing,
     ] {
         let clock = Arc::new(SimClock::at(START_MS));
         let bench = Bench { store: make(clock.clone()), clock };
@@ -383,4 +384,30 @@ fn bad_requests_are_refused(bench: &Bench) {
         assert!(matches!(bench.one(Op::Enqueue(new)), Err(OpRefused::Invalid(_))));
     }
     assert_eq!(bench.ids(&[], 10), (vec![], 0));
+}
+
+fn removed_jobs_leave_nothing(bench: &Bench) {
+    let request =
+        |issue| NewJob { request_id: Some("r".into()), ..NewJob::new(issue_ref(issue), "fix") };
+    bench.enqueue_new(request("h/o/r#1"));
+    let [second, third] = ["h/o/r#1", "h/o/r#2"].map(|issue| bench.enqueue(issue));
+    let ended = bench.claim();
+    assert!(bench.finish(&ended, Reason::Done).is_ok());
+    bench.clock.advance_ms(10);
+    let now = bench.clock.now();
+    let ended_until = |at| {
+        bench.store.ended_until(&[StateKind::Completed, StateKind::Error], at, 10).expect("a read")
+    };
+    assert_eq!(ended_until(now), [ended.id]);
+    assert_eq!(ended_until(Timestamp(START_MS - 1)), []);
+    let running = bench.claim();
+    assert_eq!(running.id, second);
+    let refused = OpRefused::Transition(second, Refused::Wrong(StateKind::Notified));
+    assert_eq!(bench.one(Op::Remove(second)), Err(refused));
+    assert!(matches!(bench.one(Op::Remove(ended.id)), Ok(Reply::Removed(_))));
+    assert_eq!(bench.one(Op::Remove(ended.id)), Err(OpRefused::NoSuchJob(ended.id)));
+    assert!(matches!(bench.one(Op::Remove(third)), Ok(Reply::Removed(_))));
+    assert_eq!(bench.ids(&[], 10), (vec![second.0], 1));
+    assert!(bench.try_claim(9).is_err(), "what was removed is not claimed");
+    assert_eq!(bench.enqueue_new(request("h/o/r#3")), (JobId(4), true), "numbers go on");
 }

@@ -103,6 +103,22 @@ impl Store for MemoryStore {
         Ok(jobs)
     }
 
+    fn ended_until(
+        &self,
+        states: &[StateKind],
+        at: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let rows = self.rows();
+        let wanted = rows.jobs.values().filter(|job| states.contains(&job.state.kind()));
+        let mut ended: Vec<(Timestamp, JobId)> = wanted
+            .filter_map(|job| Some((job.outcome()?.finished_at, job.id)))
+            .filter(|(finished_at, _)| *finished_at <= at)
+            .collect();
+        ended.sort_unstable();
+        Ok(ended.into_iter().map(|(_, id)| id).take(limit).collect())
+    }
+
     fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {
         Ok(self.rows().sessions.get(issue.key()).cloned())
     }
@@ -156,6 +172,11 @@ impl Tables for Rows {
 
     fn put(&mut self, _before: Option<&Job>, after: &Job) -> Result<(), StoreError> {
         self.jobs.insert(after.id, after.clone());
+        Ok(())
+    }
+
+    fn remove(&mut self, job: &Job) -> Result<(), StoreError> {
+        self.jobs.remove(&job.id);
         Ok(())
     }
 

@@ -43,6 +43,14 @@ pub trait Store: Send + Sync {
     /// Notified jobs whose lease has run out, the longest lapsed first, at most `limit`.
     fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError>;
 
+    /// Jobs that ended so and not after `at`, those that ended first, at most `limit`.
+    fn ended_until(
+        &self,
+        states: &[StateKind],
+        at: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<JobId>, StoreError>;
+
     /// The session of an issue.
     fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError>;
 
@@ -90,6 +98,8 @@ pub enum Op {
         /// The session.
         session: Session,
     },
+    /// Removes a job that does not run, with its history.
+    Remove(JobId),
     /// Lets nothing be claimed until the time, or until [`Op::Resume`].
     Pause {
         /// When claiming goes on by itself.
@@ -132,6 +142,8 @@ pub enum Reply {
     Changed(Box<Job>),
     /// The job was so before.
     AlreadySo(Box<Job>),
+    /// The job as it was.
+    Removed(Box<Job>),
     /// Done, with nothing to tell.
     Done,
 }

@@ -44,6 +44,7 @@ enum Step {
     Adopt { job: u8, token: u8 },
     Cancel { job: u8 },
     Retry { job: u8 },
+    Remove { job: u8 },
     Edit { job: u8, priority: Option<i16>, delay: Option<u16> },
     Pause { ms: Option<u16> },
     Resume,
@@ -70,6 +71,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (job.clone(), token).prop_map(|(job, token)| Step::Adopt { job, token }),
         2 => job.clone().prop_map(|job| Step::Cancel { job }),
         1 => job.clone().prop_map(|job| Step::Retry { job }),
+        1 => job.clone().prop_map(|job| Step::Remove { job }),
         2 => (job, proptest::option::of(-1..2i16), proptest::option::of(0..2000u16))
             .prop_map(|(job, priority, delay)| Step::Edit { job, priority, delay }),
         1 => proptest::option::of(0..2000u16).prop_map(|ms| Step::Pause { ms }),
@@ -142,6 +144,7 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
         },
         Step::Cancel { job } => Op::Apply(id(job), Event::Cancel),
         Step::Retry { job } => Op::Apply(id(job), Event::Retry),
+        Step::Remove { job } => Op::Remove(id(job)),
         Step::Edit { job, priority, delay } => {
             let run_at = delay.map(|ms| reference.now().plus_ms(ms.into()));
             Op::Apply(id(job), Event::Edit(Edit { priority, run_at, ..Edit::default() }))
@@ -238,4 +241,31 @@ fn a_clock_that_is_set_back_holds_up_no_job() {
     let answers = store.commit(vec![Op::Claim(claim)]).expect("a commit");
     assert!(matches!(answers.as_slice(), [Ok(Reply::Claimed(_))]), "{answers:?}");
     assert_eq!(store.verify().expect("a read"), Vec::<String>::new());
+}
+
+#[test]
+fn a_long_history_is_pruned_in_slices_and_the_last_ones_kept() {
+    let clock = Arc::new(SimClock::at(1_000_000));
+    let (_folder, store) = redb(clock.clone());
+    let queue = crate::queue::Queue::new(store);
+    let many = crate::job::limits::OPS_PER_COMMIT_MAX as u64 * 2 + 10;
+    let numbers: Vec<u64> = (1..=many).collect();
+    for slice in numbers.chunks(500) {
+        let issue = |n: &u64| format!("h/o/r#{n}").parse().expect("a good reference");
+        let enqueue = |n: &u64| Op::Enqueue(NewJob::new(issue(n), "fix"));
+        let cancel = |n: &u64| Op::Apply(JobId(*n), Event::Cancel);
+        queue.commit(slice.iter().map(enqueue).collect()).expect("a commit");
+        clock.advance_ms(1);
+        queue.commit(slice.iter().map(cancel).collect()).expect("a commit");
+    }
+    let states = vec![StateKind::Completed, StateKind::Cancelled];
+    let prune = |before, keep| crate::queue::Prune { states: states.clone(), before, keep };
+    assert_eq!(queue.prune(&prune(Some(Timestamp(1_000_001)), 0)).expect("a prune"), 500);
+    assert_eq!(queue.prune(&prune(None, 7)).expect("a prune"), many - 507);
+    let query = ListQuery { states: vec![], issue: None, limit: 100 };
+    let left: Vec<u64> =
+        queue.list(&query).expect("a read").items.iter().map(|job| job.id.0).collect();
+    assert_eq!(left, (many - 6..=many).rev().collect::<Vec<_>>());
+    assert_eq!(queue.clear().expect("a clear"), 7);
+    assert_eq!(queue.verify().expect("a read"), Vec::<String>::new());
 }

@@ -34,6 +34,11 @@ fn change() {
 }
 
 #[test]
+fn remove() {
+    check("remove");
+}
+
+#[test]
 fn errors() {
     check("errors");
 }

@@ -19,7 +19,7 @@ use ::redb::{
     ConcurrencyMode, Database, DatabaseError, ReadableDatabase, TransactionError, WriteTransaction,
 };
 
-use crate::job::{IssueRef, Job, JobId, Session, limits};
+use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
 use crate::store::wake::{self, Watch};
@@ -194,6 +194,15 @@ impl Store for RedbStore {
 
     fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
         self.reader()?.lapsed(self.now(), limit)
+    }
+
+    fn ended_until(
+        &self,
+        states: &[StateKind],
+        at: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<JobId>, StoreError> {
+        self.reader()?.ended_until(states, at, limit)
     }
 
     fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {

@@ -121,6 +121,27 @@ impl Reader<'_> {
         Ok((rows, count))
     }
 
+    /// The first of these states that ended, and not after `at`.
+    pub fn ended_until(
+        &self,
+        states: &[StateKind],
+        at: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let table = self.txn.open_table(tables::STATES).or_damaged(self.path)?;
+        let mut ended = Vec::new();
+        for &kind in states {
+            let number = tables::state_number(kind);
+            let range = (number, 0, 0)..=(number, at.0, u64::MAX);
+            for row in table.range::<StateRow>(range).or_damaged(self.path)?.take(limit) {
+                let (_, finished_at, id) = row.or_damaged(self.path)?.0.value();
+                ended.push((finished_at, id));
+            }
+        }
+        ended.sort_unstable();
+        Ok(ended.into_iter().map(|(_, id)| JobId(id)).take(limit).collect())
+    }
+
     /// The issue's running or pending jobs, by their numbers: from the index alone.
     fn unended_of(&self, issue: &IssueRef, kind: StateKind) -> Result<(Vec<u64>, u64), StoreError> {
         let mut ids = if kind == StateKind::Notified {

@@ -288,6 +288,17 @@ impl Tables for WriteTables<'_> {
         }
     }
 
+    fn remove(&mut self, job: &Job) -> Result<(), StoreError> {
+        let issue = job.issue.key();
+        let head = self.head(issue)?;
+        self.unlist(job)?;
+        self.jobs.remove(job.id.0).or_damaged(self.path)?;
+        if let Some(request_id) = &job.request_id {
+            self.request_ids.remove(request_id.as_str()).or_damaged(self.path)?;
+        }
+        self.move_head(issue, head)
+    }
+
     fn by_request_id(&self, request_id: &str) -> Result<Option<JobId>, StoreError> {
         let id = self.request_ids.get(request_id).or_damaged(self.path)?;
         Ok(id.map(|id| JobId(id.value())))

@@ -1,0 +1,49 @@
+//! `queue prune`
+
+use clap::Args;
+
+use crate::cli::context::{CliError, Context, parse_duration, print};
+use crate::cli::exit::Exit;
+use crate::job::StateKind;
+use crate::queue::Prune;
+
+#[derive(Args)]
+#[command(after_help = "\
+Removes jobs that have ended, the oldest first. Worktrees, branches, sessions and
+logs stay where they are.
+
+Examples:
+  kugetsu queue prune --older-than=30d
+  kugetsu queue prune --keep=1000 --state=completed")]
+pub(super) struct Arguments {
+    /// Those that ended longer ago than this (12h, 30d)
+    #[arg(long, value_name = "DURATION", required_unless_present = "keep")]
+    older_than: Option<String>,
+    /// All but so many that ended last
+    #[arg(long, value_name = "N")]
+    keep: Option<u64>,
+    /// Only those that ended so: completed, error, cancelled
+    #[arg(long, value_name = "STATES", default_value = "completed,error,cancelled")]
+    state: String,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let age_ms = arguments.older_than.as_deref();
+    let age_ms = age_ms.map(|text| parse_duration("older-than", text)).transpose()?;
+    let states: Vec<StateKind> = arguments
+        .state
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<_, String>>()
+        .map_err(CliError::general)?;
+    if let Some(kind) = states.iter().find(|kind| !kind.is_ended()) {
+        let hint = "completed, error and cancelled jobs can be pruned";
+        return Err(CliError::general(format!("--state={kind}: these have not ended")).hint(hint));
+    }
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let before = age_ms.map(|ms| crate::time::Timestamp(queue.now().0.saturating_sub(ms)));
+    let removed = queue.prune(&Prune { states, before, keep: arguments.keep.unwrap_or(0) })?;
+    print(&format!("Removed {removed} job(s)\n"))?;
+    Ok(Exit::Success)
+}
