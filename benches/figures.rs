@@ -265,7 +265,7 @@ impl World {
 
     fn kugetsu(&self, arguments: &[&str]) -> Command {
         let mut kugetsu = command(env!("CARGO_BIN_EXE_kugetsu"));
-        kugetsu.args(arguments).env_clear().envs(&self.environment);
+        kugetsu.args(arguments).env_clear().envs(&self.environment).stderr(Stdio::null());
         kugetsu
     }
 

@@ -44,11 +44,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let query = ListQuery { states, issue, limit: arguments.limit };
     let page = queue.list(&query)?;
     let by_default = if context.is_interactive() { ListFormat::Table } else { ListFormat::Text };
+    let format = arguments.format.unwrap_or(by_default);
     let shown = page.items.len() as u64;
-    if shown < page.total && !context.is_interactive() {
+    if format == ListFormat::Text && shown < page.total {
         print_note(&format!("{shown} of {}; --limit={} shows all", page.total, page.total));
     }
-    print(&match arguments.format.unwrap_or(by_default) {
+    print(&match format {
         ListFormat::Text => text(&page, &query.states),
         ListFormat::Table => table(&page, &queue, &query.states)?,
         ListFormat::Json => format!("{:#}\n", self::json(&page, &queue)?),
