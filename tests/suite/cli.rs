@@ -248,6 +248,17 @@ fn an_interrupted_demo_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_demo_in_a_git_hook_minds_its_own_repository() {
+    let mut world = World::new();
+    let victim = world.root().join("remote/o/r.git");
+    let before = world.git(&victim, &["rev-list", "--all", "--count"]);
+    world.set("GIT_DIR", victim.to_str().expect("letters"));
+    world.ok(&["demo", "--jobs=1"]);
+    world.set("GIT_DIR", ".");
+    assert_eq!(world.git(&victim, &["rev-list", "--all", "--count"]), before);
+}
+
+#[test]
 fn many_jobs_are_cancelled_in_slices() {
     let world = World::new();
     world.enqueue(1, &[]);
