@@ -154,20 +154,10 @@ impl Queue {
     pub fn prune(&self, prune: &Prune) -> Result<u64, QueueError> {
         let stats = self.stats()?;
         let ended: u64 = prune.states.iter().map(|kind| stats.count(*kind)).sum();
-        let mut room = ended.saturating_sub(prune.keep);
         let until = prune.before.unwrap_or(self.now());
-        let mut removed = 0;
-        while room > 0 {
-            let slice = limits::OPS_PER_COMMIT_MAX.min(usize::try_from(room).unwrap_or(usize::MAX));
-            let ids = self.store.ended_until(&prune.states, until, slice)?;
-            let count = self.remove(&ids)?;
-            removed += count;
-            room = room.saturating_sub(count);
-            if count == 0 {
-                break;
-            }
-        }
-        Ok(removed)
+        self.remove_in_slices(ended.saturating_sub(prune.keep), |most| {
+            Ok(self.store.ended_until(&prune.states, until, most)?)
+        })
     }
 
     /// Removes every job that does not run, in transactions of at most
@@ -175,27 +165,32 @@ impl Queue {
     pub fn clear(&self) -> Result<u64, QueueError> {
         let states: Vec<StateKind> =
             StateKind::ALL.into_iter().filter(|kind| *kind != StateKind::Notified).collect();
-        let query = ListQuery { states, issue: None, limit: limits::OPS_PER_COMMIT_MAX };
+        let query = |limit| ListQuery { states: states.clone(), issue: None, limit };
+        // Only as many as there were at the beginning: others may go on adding.
+        self.remove_in_slices(self.list(&query(0))?.total, |most| {
+            Ok(self.list(&query(most))?.items.iter().map(|job| job.id).collect())
+        })
+    }
+
+    /// Removes at most `room` jobs, a slice of what `next` gives at a time, until it gives none
+    /// that can be removed. Gives how many.
+    fn remove_in_slices(
+        &self,
+        room: u64,
+        next: impl Fn(usize) -> Result<Vec<JobId>, QueueError>,
+    ) -> Result<u64, QueueError> {
         let mut removed = 0;
-        // Only what was there at the beginning: others may go on adding.
-        let mut room = self.list(&ListQuery { limit: 0, ..query.clone() })?.total;
-        while room > 0 {
-            let jobs = self.list(&query)?.items;
-            let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-            let count = self.remove(&ids)?;
-            removed += count;
-            room = room.saturating_sub(count);
+        while removed < room {
+            let left = usize::try_from(room - removed).unwrap_or(usize::MAX);
+            let ids = next(left.min(limits::OPS_PER_COMMIT_MAX))?;
+            let answers = self.commit(ids.iter().map(|id| Op::Remove(*id)).collect())?;
+            let count = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
             if count == 0 {
                 break;
             }
+            removed += count;
         }
         Ok(removed)
-    }
-
-    /// Removes those of the jobs that do not run, and gives how many.
-    fn remove(&self, ids: &[JobId]) -> Result<u64, QueueError> {
-        let answers = self.commit(ids.iter().map(|id| Op::Remove(*id)).collect())?;
-        Ok(answers.iter().filter(|answer| answer.is_ok()).count() as u64)
     }
 
     /// Lets nothing be claimed until the time, or until [`Queue::resume`].

@@ -122,6 +122,7 @@ impl Clerk {
                     for (id, token) in leases {
                         self.look(id, token);
                     }
+                    self.tell(Event::Looked);
                 }
             }
         }

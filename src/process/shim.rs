@@ -180,14 +180,16 @@ fn is_removed(name: &str, removed: &[String]) -> bool {
 impl Agent<'_> {
     /// Waits for the next thing to happen, and answers it.
     fn step(&mut self) -> io::Result<()> {
-        match self.signals.next(self.patience())? {
-            Heard::End if self.ending.is_some() => self.kill()?,
-            Heard::End => self.end(Cause::Terminated)?,
-            Heard::Child | Heard::Nothing => {}
-        }
+        let heard = self.signals.next(self.patience())?;
+        // An agent that has ended by itself is not ended by a word that comes after.
         self.reap()?;
         if self.ended.is_some() {
             return Ok(());
+        }
+        match heard {
+            Heard::End if self.ending.is_some() => self.kill()?,
+            Heard::End => self.end(Cause::Terminated)?,
+            Heard::Child | Heard::Nothing => {}
         }
         let logged = self.log_bytes();
         self.is_logging = logged > self.logged;

@@ -115,6 +115,8 @@ pub enum Event {
         /// Whether the job is to be called off.
         cancel: bool,
     },
+    /// [`Action::Look`] is done, whatever came of it.
+    Looked,
     /// The answer to [`Action::Recover`].
     Recovered,
     /// The store did not answer a claim.
@@ -140,7 +142,7 @@ pub enum Action {
     LetGo(JobId, Token),
     /// Renew these leases; answered by `Seen` for each, or not at all.
     Renew(Vec<(JobId, Token)>),
-    /// Look whether these jobs are still ours and wanted; answered likewise.
+    /// Look whether these jobs are still ours and wanted; answered likewise, and by `Looked`.
     Look(Vec<(JobId, Token)>),
     /// Settle what dead workers left, except these; answered by `Recovered`.
     Recover(Vec<JobId>),
@@ -193,7 +195,9 @@ pub struct Mind {
     claiming: bool,
     recovering: bool,
     recovered_once: bool,
+    /// Whether something may have happened to its jobs, and whether it is being looked at.
     look: bool,
+    looking: bool,
     /// Jobs that were pending or notified when last heard of.
     unfinished: Option<u64>,
     next_start_at: Monotonic,
@@ -213,6 +217,7 @@ impl Mind {
             recovering: false,
             recovered_once: false,
             look: false,
+            looking: false,
             unfinished: None,
             next_start_at: now,
             next_poll_at: now,
@@ -310,6 +315,10 @@ impl Mind {
                 (true, true) => self.tell_one(id, Stop::Cancel),
                 (true, false) => Vec::new(),
             },
+            Event::Looked => {
+                self.looking = false;
+                Vec::new()
+            }
             Event::Recovered => {
                 self.recovering = false;
                 self.recovered_once = true;
@@ -434,7 +443,9 @@ impl Mind {
 
     /// What follows from where things stand.
     fn go_on(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
-        if std::mem::take(&mut self.look) && !self.slots.is_empty() {
+        // One look at a time: a slow store must not find a line of them.
+        if !self.looking && std::mem::take(&mut self.look) && !self.slots.is_empty() {
+            self.looking = true;
             actions.push(Action::Look(self.leases()));
         }
         if self.may_claim() && self.hopeful && now >= self.next_start_at {

@@ -55,6 +55,7 @@ fn event(words: &str) -> Event {
         },
         "again" => Event::Claimed(claimed(number(), number() + 100)),
         "settled-again" => Event::Settled(JobId(number()), Token(number() + 100)),
+        "looked" => Event::Looked,
         "recovered" => Event::Recovered,
         "term" => Event::Terminate,
         "int" => Event::Interrupt,
@@ -100,6 +101,9 @@ fn it_recovers_first_and_then_claims_up_to_its_cap_with_a_pause_between_starts()
         20   | recovered       | claim
         30   | claimed 1       | execute 1
         40   | woken           | look 1
+        41   | woken           |
+        42   | looked          | look 1
+        43   | looked          |
         1029 | tick            |
         1030 | tick            | claim
         1040 | claimed 2       | execute 2
@@ -182,6 +186,7 @@ fn a_cancelled_job_is_told_once_and_its_end_is_written_until_it_is_there() {
         0     | recovered       | claim
         1     | claimed 1       | execute 1
         2     | woken           | look 1
+        2     | looked          |
         3     | seen 1 cancel   | tell 1 Cancel
         4     | seen 1 cancel   |
         5     | returned 1 over | finish 1 done
