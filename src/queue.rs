@@ -234,6 +234,11 @@ impl Queue {
         Ok(self.store.list(query)?)
     }
 
+    /// Jobs with larger numbers than `after`, in the order of their numbers, at most `limit`.
+    pub fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, QueueError> {
+        Ok(self.store.jobs_after(after, limit)?)
+    }
+
     /// How many jobs are where.
     pub fn stats(&self) -> Result<Stats, QueueError> {
         Ok(self.store.stats()?)
@@ -247,6 +252,16 @@ impl Queue {
     /// The session of an issue.
     pub fn session(&self, issue: &IssueRef) -> Result<Option<Session>, QueueError> {
         Ok(self.store.session(issue)?)
+    }
+
+    /// All sessions, by issue.
+    pub fn sessions(&self) -> Result<Vec<Session>, QueueError> {
+        Ok(self.store.sessions()?)
+    }
+
+    /// Forgets the session of an issue that has no running job.
+    pub fn forget_session(&self, issue: &IssueRef) -> Result<(), QueueError> {
+        self.one(Op::ForgetSession(issue.clone())).map(drop)
     }
 
     /// What differs between the jobs and the store's indexes; empty is good.
@@ -415,6 +430,9 @@ mod tests {
         }
         fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
             self.inner.list(query)
+        }
+        fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, StoreError> {
+            self.inner.jobs_after(after, limit)
         }
         fn stats(&self) -> Result<Stats, StoreError> {
             self.inner.stats()

@@ -1,6 +1,7 @@
 //! Time as the engine sees it. Only [`SystemClock`] and the functions beside it ask the system.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment: milliseconds since 1970-01-01T00:00:00Z.
@@ -25,6 +26,18 @@ impl fmt::Display for Timestamp {
         // The last second of the year 9999 is the last that RFC 3339 can write.
         let moment = UNIX_EPOCH + Duration::from_millis(self.0.min(253_402_300_799_000));
         humantime::format_rfc3339_millis(moment).fmt(f)
+    }
+}
+
+/// Reads RFC 3339 in UTC, like `2026-01-31T08:00:00Z`.
+impl FromStr for Timestamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Timestamp, String> {
+        let moment = humantime::parse_rfc3339_weak(text).ok();
+        let since = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
+        let ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+        ms.map(Timestamp).ok_or_else(|| "it is a time, like 2026-01-31T08:00:00Z".into())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::cli::exit::Exit;
 use crate::config::{Config, ConfigError, duration_ms};
 use crate::daemon::Word;
 use crate::job::issue_ref::Malformed;
-use crate::job::{IssueRef, JobId};
+use crate::job::{IssueRef, JobId, StateKind};
 use crate::queue::{Queue, QueueError};
 use crate::store::{OpRefused, RedbStore, StoreError};
 use crate::time::{Clock, SystemClock};
@@ -77,6 +77,10 @@ impl From<QueueError> for CliError {
                 }
                 OpRefused::IssueBusy(_) => CliError::new(Exit::CapReached, refused.to_string())
                     .hint("`kugetsu queue enqueue` runs a job after it"),
+                OpRefused::NoSuchSession(_) => {
+                    CliError::new(Exit::NotFound, format!("there is {refused}"))
+                        .hint("`kugetsu list` lists them")
+                }
                 OpRefused::Paused => CliError::new(Exit::CapReached, refused.to_string()),
                 OpRefused::Transition(..) | OpRefused::Invalid(_) => CliError::general(refused),
             },
@@ -101,6 +105,14 @@ fn from_store(error: &StoreError) -> CliError {
 pub(super) fn parse_issue(text: &str) -> Result<IssueRef, CliError> {
     let hint = "an issue is written HOST/OWNER/REPO#NUMBER, like github.com/shoko/kugetsu#14";
     text.parse().map_err(|error: Malformed| CliError::general(error).hint(hint))
+}
+
+/// Reads states that a person typed; `all` is an empty list.
+pub(super) fn parse_states(text: &str) -> Result<Vec<StateKind>, CliError> {
+    if text == "all" {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(str::parse).collect::<Result<_, String>>().map_err(CliError::general)
 }
 
 /// Reads the duration that an option was given.

@@ -107,10 +107,5 @@ fn read_stdin() -> Result<String, CliError> {
 }
 
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, CliError> {
-    let moment = humantime::parse_rfc3339_weak(text).ok();
-    let since = moment.and_then(|moment| moment.duration_since(std::time::UNIX_EPOCH).ok());
-    let ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
-    ms.map(Timestamp).ok_or_else(|| {
-        CliError::general(format!("--at={text}: it is a time, like 2026-01-31T08:00:00Z"))
-    })
+    text.parse().map_err(|why| CliError::general(format!("--at={text}: {why}")))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::context::{CliError, Context, parse_issue, print, print_note};
+use crate::cli::context::{CliError, Context, parse_issue, parse_states, print, print_note};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, ListFormat};
 use crate::job::{Job, StateKind};
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
-    let states = parse_states(&arguments.state).map_err(CliError::general)?;
+    let states = parse_states(&arguments.state)?;
     let issue = match &arguments.issue {
         Some(issue) => Some(parse_issue(issue)?),
         None => None,
@@ -58,14 +58,6 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         }
     })?;
     Ok(Exit::Success)
-}
-
-/// All states are an empty list.
-fn parse_states(text: &str) -> Result<Vec<StateKind>, String> {
-    if text == "all" {
-        return Ok(Vec::new());
-    }
-    text.split(',').map(str::parse).collect()
 }
 
 /// The list as programs see it.

@@ -7,11 +7,15 @@ mod demo;
 mod each;
 mod edit;
 mod enqueue;
+mod exchange;
 mod exit;
+mod export;
+mod import;
 mod launch;
 mod list;
 mod logs;
 mod pause;
+mod progress;
 mod prune;
 mod render;
 mod retry;
@@ -97,6 +101,10 @@ enum QueueVerb {
     Prune(prune::Arguments),
     /// Remove all jobs but the running ones
     Clear(clear::Arguments),
+    /// Write jobs as lines of JSON
+    Export(export::Arguments),
+    /// Add jobs from lines of JSON
+    Import(import::Arguments),
     /// Let no more jobs be begun, for a while or until resume
     Pause(pause::Arguments),
     /// Let jobs be begun again
@@ -142,6 +150,8 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::Edit(arguments)) => edit::run(context, &arguments),
         Verb::Queue(QueueVerb::Prune(arguments)) => prune::run(context, &arguments),
         Verb::Queue(QueueVerb::Clear(arguments)) => clear::run(context, &arguments),
+        Verb::Queue(QueueVerb::Export(arguments)) => export::run(context, &arguments),
+        Verb::Queue(QueueVerb::Import(arguments)) => import::run(context, &arguments),
         Verb::Queue(QueueVerb::Pause(arguments)) => pause::run(context, &arguments),
         Verb::Queue(QueueVerb::Resume) => pause::resume(context),
         Verb::Worker(arguments) => worker::run(context, &arguments),

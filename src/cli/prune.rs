@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::context::{CliError, Context, parse_duration, print};
+use crate::cli::context::{CliError, Context, parse_duration, parse_states, print};
 use crate::cli::exit::Exit;
 use crate::job::StateKind;
 use crate::queue::Prune;
@@ -30,12 +30,10 @@ pub(super) struct Arguments {
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
     let age_ms = arguments.older_than.as_deref();
     let age_ms = age_ms.map(|text| parse_duration("older-than", text)).transpose()?;
-    let states: Vec<StateKind> = arguments
-        .state
-        .split(',')
-        .map(str::parse)
-        .collect::<Result<_, String>>()
-        .map_err(CliError::general)?;
+    let states = match arguments.state.as_str() {
+        "all" => StateKind::ALL.into_iter().filter(|kind| kind.is_ended()).collect(),
+        states => parse_states(states)?,
+    };
     if let Some(kind) = states.iter().find(|kind| !kind.is_ended()) {
         let hint = "completed, error and cancelled jobs can be pruned";
         return Err(CliError::general(format!("--state={kind}: these have not ended")).hint(hint));

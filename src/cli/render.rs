@@ -106,6 +106,13 @@ pub(super) fn whole(job: &Job) -> Value {
     value["worker"] = json!(job.lease().map(|lease| lease.worker.to_string()));
     value["lease_expires_at"] = json!(job.lease().map(|lease| lease.expires_at.to_string()));
     value["cancel_requested"] = json!(job.lease().is_some_and(|lease| lease.cancel_requested));
+    value["spent"] = json!({
+        "claims": job.spent.claims,
+        "attempts": job.spent.attempts,
+        "lost": job.spent.lost,
+        "start_failed": job.spent.start_failed,
+        "deferred": job.spent.deferred,
+    });
     value["attempts"] = job.attempts.iter().map(attempt).collect();
     value
 }
@@ -113,6 +120,7 @@ pub(super) fn whole(job: &Job) -> Value {
 fn attempt(attempt: &Attempt) -> Value {
     json!({
         "number": attempt.number,
+        "token": attempt.token.0,
         "worker": attempt.worker.to_string(),
         "claimed_at": attempt.claimed_at.to_string(),
         "started_at": attempt.started_at.map(|at| at.to_string()),
@@ -122,6 +130,7 @@ fn attempt(attempt: &Attempt) -> Value {
         "exit_code": attempt.report.exit_code,
         "signal": attempt.report.signal,
         "commits": attempt.report.commits,
+        "defer_ms": attempt.report.defer_ms,
     })
 }
 

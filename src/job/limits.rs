@@ -29,6 +29,10 @@ pub const DURATION_MS_MAX: u64 = 10 * 365 * 24 * 3_600_000;
 
 /// Operations in one commit; a caller with more commits in slices.
 pub const OPS_PER_COMMIT_MAX: usize = 1_000;
+/// Longest line that an import reads, in bytes: a message may grow sixfold in JSON.
+pub const IMPORT_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Lines that an import takes into one transaction, in bytes; it takes one in any case.
+pub const IMPORT_CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Jobs whose time has come that one transaction moves into the order of claims.
 pub const PROMOTIONS_PER_COMMIT_MAX: usize = 1_000;
 /// Lapsed leases looked at in one round of recovery.

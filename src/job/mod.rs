@@ -96,21 +96,29 @@ impl NewJob {
     /// Refuses what no store may hold. The text names the thing and its bound.
     pub fn validate(&self) -> Result<(), String> {
         check_message(&self.message)?;
-        if let Some(id) = &self.request_id
-            && (id.is_empty() || id.len() > limits::REQUEST_ID_BYTES_MAX)
-        {
-            return Err(format!(
-                "a request id has 1 to {} bytes, not {}",
-                limits::REQUEST_ID_BYTES_MAX,
-                id.len()
-            ));
-        }
-        if let Some(attempts) = self.max_attempts
-            && !(1..=limits::ATTEMPTS_MAX).contains(&attempts)
-        {
-            return Err(format!("attempts go from 1 to {}, not {attempts}", limits::ATTEMPTS_MAX));
-        }
+        check_request_id(self.request_id.as_deref())?;
+        check_max_attempts(self.max_attempts)?;
         check_timeout(self.timeout_ms)
+    }
+}
+
+fn check_request_id(id: Option<&str>) -> Result<(), String> {
+    let most = limits::REQUEST_ID_BYTES_MAX;
+    match id.map(str::len) {
+        Some(length) if length == 0 || length > most => {
+            Err(format!("a request id has 1 to {most} bytes, not {length}"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_max_attempts(attempts: Option<u32>) -> Result<(), String> {
+    let most = limits::ATTEMPTS_MAX;
+    match attempts {
+        Some(attempts) if !(1..=most).contains(&attempts) => {
+            Err(format!("attempts go from 1 to {most}, not {attempts}"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -203,6 +211,28 @@ impl Job {
             }),
             spent: Spent::default(),
             attempts: Vec::new(),
+        }
+    }
+
+    /// Refuses what no store may take over from another one.
+    pub fn validate(&self) -> Result<(), String> {
+        check_message(&self.message)?;
+        check_request_id(self.request_id.as_deref())?;
+        check_max_attempts(self.max_attempts)?;
+        check_timeout(self.timeout_ms)?;
+        if self.lease().is_some() {
+            return Err("a job that runs stays where it runs".into());
+        }
+        let most = limits::ATTEMPTS_KEPT_MAX;
+        if self.attempts.len() > most {
+            return Err(format!("a job remembers at most {most} attempts"));
+        }
+        let details = self.attempts.iter().map(|attempt| &attempt.report.detail);
+        let details = details.chain(self.outcome().map(|outcome| &outcome.detail));
+        let most = limits::DETAIL_BYTES_MAX;
+        match details.map(|detail| detail.len()).max() {
+            Some(length) if length > most => Err(format!("a detail has at most {most} bytes")),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -437,6 +467,15 @@ impl Reason {
             Reason::Shutdown => "shutdown",
             Reason::Deferred => "deferred",
         }
+    }
+}
+
+impl FromStr for Reason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Reason, String> {
+        let named = Reason::ALL.into_iter().find(|reason| reason.name() == text);
+        named.ok_or_else(|| format!("'{text}' is not a reason"))
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) trait Tables {
     fn next_due_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
     fn header(&mut self) -> &mut Header;
     fn put_session(&mut self, session: &Session) -> Result<(), StoreError>;
+    /// Says whether there was one.
+    fn remove_session(&mut self, issue: &IssueRef) -> Result<bool, StoreError>;
 }
 
 /// Carries out one operation. `Ok(Err(_))` has changed nothing.
@@ -102,7 +104,13 @@ pub(super) fn apply(
             tables.put_session(&session)?;
             Ok(Ok(Reply::Done))
         }
+        Op::Restore(job) => restore(tables, *job),
         Op::Remove(id) => remove(tables, id),
+        Op::ForgetSession(issue) => Ok(match tables.running_of(&issue)? {
+            Some(id) => Err(OpRefused::IssueBusy(id)),
+            None if tables.remove_session(&issue)? => Ok(Reply::Done),
+            None => Err(OpRefused::NoSuchSession(issue.to_string())),
+        }),
         Op::Pause { until } => {
             tables.header().paused = Some(Paused { until });
             Ok(Ok(Reply::Done))
@@ -133,7 +141,9 @@ pub(super) fn is_news(op: &Op) -> bool {
         | Op::Apply(..)
         | Op::Adopt { .. }
         | Op::SaveSession { .. }
+        | Op::Restore(_)
         | Op::Remove(_)
+        | Op::ForgetSession(_)
         | Op::Pause { .. }
         | Op::Resume => true,
     }
@@ -154,15 +164,37 @@ fn enqueue(tables: &mut impl Tables, new: NewJob, now: Timestamp) -> Result<Answ
         },
         known => known,
     };
-    if let Some(id) = known {
-        let Some(job) = tables.job(id)? else {
-            return Ok(Err(OpRefused::NoSuchJob(id)));
-        };
-        return Ok(Ok(Reply::Enqueued { job: Box::new(job), new: false }));
+    match known {
+        Some(id) => answer_with(tables, id),
+        None => add(tables, |id| Job::new(id, new, now)),
     }
+}
+
+fn restore(tables: &mut impl Tables, job: Job) -> Result<Answer, StoreError> {
+    if let Err(why) = job.validate() {
+        return Ok(Err(OpRefused::Invalid(why)));
+    }
+    let same = |known: &Job| known.issue == job.issue && known.enqueued_at == job.enqueued_at;
+    if tables.job(job.id)?.as_ref().is_some_and(same) {
+        return answer_with(tables, job.id);
+    }
+    match job.request_id.as_deref().map(|id| tables.by_request_id(id)).transpose()?.flatten() {
+        Some(id) => answer_with(tables, id),
+        None => add(tables, |id| Job { id, ..job }),
+    }
+}
+
+fn answer_with(tables: &mut impl Tables, id: JobId) -> Result<Answer, StoreError> {
+    Ok(match tables.job(id)? {
+        Some(job) => Ok(Reply::Enqueued { job: Box::new(job), new: false }),
+        None => Err(OpRefused::NoSuchJob(id)),
+    })
+}
+
+fn add(tables: &mut impl Tables, job: impl FnOnce(JobId) -> Job) -> Result<Answer, StoreError> {
     let id = JobId(tables.header().next_job);
     tables.header().next_job += 1;
-    let job = Job::new(id, new, now);
+    let job = job(id);
     save(tables, None, &job)?;
     Ok(Ok(Reply::Enqueued { job: Box::new(job), new: true }))
 }

@@ -39,6 +39,7 @@ pub fn check(make: Make<'_>) {
         refusals_do_not_hold_up_the_rest_of_a_commit,
         lists_are_ordered_and_counted,
         sessions_are_kept,
+        jobs_move_from_one_queue_to_another,
         changes_wake_watchers,
         bad_requests_are_refused,
         removed_jobs_leave_nothing,
@@ -360,8 +361,45 @@ fn sessions_are_kept(bench: &Bench) {
     let found = bench.store.session(&issue_ref("H/O/r#1")).expect("a read");
     assert_eq!(found, Some(session("ses_2")));
     assert_eq!(bench.store.sessions().expect("a read"), [session("ses_2")]);
+    let forget = || bench.one(Op::ForgetSession(issue_ref("h/O/r#1")));
+    assert_eq!(forget(), Err(OpRefused::IssueBusy(job.id)), "its agent works in it");
     assert!(bench.finish(&job, Reason::Done).is_ok());
     assert_eq!(bench.one(save(token(&job), "ses_3")), lost_lease(job.id));
+    assert_eq!(forget(), Ok(Reply::Done));
+    assert_eq!(forget(), Err(OpRefused::NoSuchSession("h/O/r#1".into())));
+    assert_eq!(bench.store.sessions().expect("a read"), []);
+}
+
+fn jobs_move_from_one_queue_to_another(bench: &Bench) {
+    let of_request =
+        |id: &str| NewJob { request_id: Some(id.into()), ..NewJob::new(issue_ref("a/b/c#1"), "x") };
+    for _ in 0..3 {
+        bench.enqueue("h/o/r#1");
+    }
+    let ended = bench.claim();
+    assert!(bench.finish(&ended, Reason::NoChanges).is_ok());
+    let running = bench.claim();
+    let after = |id| bench.store.jobs_after(JobId(id), 2).expect("a read");
+    assert_eq!(after(0).iter().map(|job| job.id.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(after(2).iter().map(|job| job.id.0).collect::<Vec<_>>(), [3]);
+    assert_eq!(after(3), []);
+
+    let restore = |job: &Job| bench.one(Op::Restore(Box::new(job.clone())));
+    let ended = after(0).remove(0);
+    let itself = Reply::Enqueued { job: Box::new(ended.clone()), new: false };
+    assert_eq!(restore(&ended), Ok(itself), "it is this queue's own");
+    assert!(matches!(restore(&running), Err(OpRefused::Invalid(_))));
+    let foreign = Job { enqueued_at: Timestamp(5), request_id: Some("f".into()), ..ended };
+    let expected = Job { id: JobId(4), ..foreign.clone() };
+    let reply = |new| Ok(Reply::Enqueued { job: Box::new(expected.clone()), new });
+    assert_eq!(restore(&foreign), reply(true));
+    assert_eq!(restore(&foreign), reply(false), "once, however often it is asked");
+    assert_eq!(bench.enqueue_new(of_request("f")), (JobId(4), false));
+    assert_eq!(bench.kind(JobId(4)), StateKind::Error);
+    assert!(bench.one(Op::Apply(JobId(4), Event::Retry)).is_ok());
+    let pending = Job { id: JobId(77), ..Job::new(JobId(1), of_request("g"), Timestamp(9)) };
+    assert!(matches!(restore(&pending), Ok(Reply::Enqueued { new: true, .. })));
+    assert_eq!(bench.claim().id, JobId(5), "it is due");
 }
 
 fn changes_wake_watchers(bench: &Bench) {

@@ -1,6 +1,7 @@
 //! The reference backend: plain maps and linear scans, nothing on disk.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::job::{IssueRef, Job, JobId, Session, State, StateKind, order};
@@ -76,6 +77,11 @@ impl Store for MemoryStore {
         let total = items.len() as u64;
         items.truncate(query.limit);
         Ok(Page { items, total })
+    }
+
+    fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let beyond = (Bound::Excluded(after), Bound::Unbounded);
+        Ok(self.rows().jobs.range(beyond).map(|(_, job)| job.clone()).take(limit).collect())
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {
@@ -224,5 +230,9 @@ impl Tables for Rows {
     fn put_session(&mut self, session: &Session) -> Result<(), StoreError> {
         self.sessions.insert(session.issue.key().into(), session.clone());
         Ok(())
+    }
+
+    fn remove_session(&mut self, issue: &IssueRef) -> Result<bool, StoreError> {
+        Ok(self.sessions.remove(issue.key()).is_some())
     }
 }

@@ -37,6 +37,9 @@ pub trait Store: Send + Sync {
     /// A page of jobs.
     fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
 
+    /// Jobs with larger numbers than `after`, in the order of their numbers, at most `limit`.
+    fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, StoreError>;
+
     /// How many jobs are where.
     fn stats(&self) -> Result<Stats, StoreError>;
 
@@ -98,8 +101,14 @@ pub enum Op {
         /// The session.
         session: Session,
     },
+    /// Adds a job as another queue had it: state, times and history, under a number of its own.
+    /// Answered like [`Op::Enqueue`]; one that runs is refused. A known request id is answered
+    /// with its job, and the very job (of that number, issue and time of enqueueing) with itself.
+    Restore(Box<Job>),
     /// Removes a job that does not run, with its history.
     Remove(JobId),
+    /// Forgets the session of an issue, of which no job may be running.
+    ForgetSession(IssueRef),
     /// Lets nothing be claimed until the time, or until [`Op::Resume`].
     Pause {
         /// When claiming goes on by itself.
@@ -193,6 +202,9 @@ pub enum OpRefused {
     /// The issue has a job that is running.
     #[error("job {0} of the same issue is running")]
     IssueBusy(JobId),
+    /// The issue has no session.
+    #[error("no session of {0}")]
+    NoSuchSession(String),
 }
 
 /// Which jobs to list.

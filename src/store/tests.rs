@@ -45,6 +45,9 @@ enum Step {
     Cancel { job: u8 },
     Retry { job: u8 },
     Remove { job: u8 },
+    Restore { job: u8, request: Option<u8> },
+    ForgetSession { issue: u8 },
+    SaveSession { job: u8, token: u8 },
     Edit { job: u8, priority: Option<i16>, delay: Option<u16> },
     Pause { ms: Option<u16> },
     Resume,
@@ -68,10 +71,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(job, token, reason)| Step::Finish { job, token, reason }),
         2 => (job.clone(), token.clone(), any::<bool>())
             .prop_map(|(job, token, ran)| Step::Lapse { job, token, ran }),
-        1 => (job.clone(), token).prop_map(|(job, token)| Step::Adopt { job, token }),
+        1 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Adopt { job, token }),
         2 => job.clone().prop_map(|job| Step::Cancel { job }),
         1 => job.clone().prop_map(|job| Step::Retry { job }),
         1 => job.clone().prop_map(|job| Step::Remove { job }),
+        1 => (job.clone(), proptest::option::of(0..6u8))
+            .prop_map(|(job, request)| Step::Restore { job, request }),
+        1 => (1..5u8).prop_map(|issue| Step::ForgetSession { issue }),
+        2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::SaveSession { job, token }),
         2 => (job, proptest::option::of(-1..2i16), proptest::option::of(0..2000u16))
             .prop_map(|(job, priority, delay)| Step::Edit { job, priority, delay }),
         1 => proptest::option::of(0..2000u16).prop_map(|ms| Step::Pause { ms }),
@@ -145,6 +152,29 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
         Step::Cancel { job } => Op::Apply(id(job), Event::Cancel),
         Step::Retry { job } => Op::Apply(id(job), Event::Retry),
         Step::Remove { job } => Op::Remove(id(job)),
+        Step::Restore { job, request } => {
+            let job = reference.get(id(job)).expect("memory reads")?;
+            let request_id = request.map(|request| format!("r{request}"));
+            // Without a request id of its own it is this queue's own job.
+            let enqueued_at = if request.is_some() { Timestamp(1) } else { job.enqueued_at };
+            Op::Restore(Box::new(Job { request_id, enqueued_at, ..job }))
+        }
+        Step::ForgetSession { issue } => {
+            Op::ForgetSession(format!("h/o/r#{issue}").parse().expect("a good reference"))
+        }
+        Step::SaveSession { job, token: t } => {
+            let (job, token) = (id(job), token(job, t));
+            let session = Session {
+                issue: reference.get(job).expect("memory reads")?.issue,
+                id: None,
+                worktree: "w".into(),
+                branch: "b".into(),
+                last_job: job,
+                created_at: Timestamp(1),
+                used_at: Timestamp(1),
+            };
+            Op::SaveSession { job, token, session }
+        }
         Step::Edit { job, priority, delay } => {
             let run_at = delay.map(|ms| reference.now().plus_ms(ms.into()));
             Op::Apply(id(job), Event::Edit(Edit { priority, run_at, ..Edit::default() }))
@@ -180,6 +210,10 @@ proptest! {
             let query = ListQuery { states: vec![], issue, limit: 100 };
             prop_assert_eq!(redb.list(&query).expect("a read"), memory.list(&query).expect("a read"));
         }
+        let sessions = memory.sessions().expect("a read");
+        prop_assert_eq!(redb.sessions().expect("a read"), sessions);
+        let jobs = memory.jobs_after(JobId(1), 7).expect("a read");
+        prop_assert_eq!(redb.jobs_after(JobId(1), 7).expect("a read"), jobs);
         prop_assert_eq!(redb.lapsed(100).expect("a read"), memory.lapsed(100).expect("a read"));
     }
 }

@@ -188,6 +188,10 @@ impl Store for RedbStore {
         self.reader()?.list(query)
     }
 
+    fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, StoreError> {
+        self.reader()?.jobs_after(after, limit)
+    }
+
     fn stats(&self) -> Result<Stats, StoreError> {
         self.reader()?.stats(self.now())
     }

@@ -1,5 +1,6 @@
 //! Reading: one snapshot of the file.
 
+use std::ops::Bound;
 use std::path::Path;
 
 use ::redb::{ReadTransaction, ReadableDatabase, ReadableTable};
@@ -185,6 +186,17 @@ impl Reader<'_> {
             ids.push(row.or_damaged(self.path)?.0.value().3);
         }
         Ok(ids)
+    }
+
+    pub fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let jobs = self.txn.open_table(tables::JOBS).or_damaged(self.path)?;
+        let beyond = (Bound::Excluded(after.0), Bound::Unbounded);
+        let mut found = Vec::new();
+        for row in jobs.range::<u64>(beyond).or_damaged(self.path)?.take(limit) {
+            let (_, bytes) = row.or_damaged(self.path)?;
+            found.push(decode_job(self.path, bytes.value())?);
+        }
+        Ok(found)
     }
 
     pub fn stats(&self, now: Timestamp) -> Result<Stats, StoreError> {

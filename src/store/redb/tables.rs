@@ -333,6 +333,10 @@ impl Tables for WriteTables<'_> {
         self.sessions.insert(session.issue.key(), bytes.as_slice()).or_damaged(self.path)?;
         Ok(())
     }
+
+    fn remove_session(&mut self, issue: &IssueRef) -> Result<bool, StoreError> {
+        Ok(self.sessions.remove(issue.key()).or_damaged(self.path)?.is_some())
+    }
 }
 
 /// When the first scheduled job is due that is not due now.
