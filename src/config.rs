@@ -49,6 +49,8 @@ pub struct Config {
     pub clone_url: String,
     /// What counts as done.
     pub completion: Completion,
+    /// How long a worker keeps jobs that have ended; `None` is for ever.
+    pub retention_ms: Option<u64>,
     /// What SIGTERM means to a worker.
     pub on_terminate: OnTerminate,
 }
@@ -211,6 +213,16 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "KUGETSU_RETENTION",
+        default: "",
+        help: "How long the worker keeps jobs that have ended, with their history: 90d. Not set: \
+               until `kugetsu queue prune`. Worktrees, branches, sessions and logs stay.",
+        set: |draft, text| {
+            draft.retention_ms = optional(text).map(|text| duration_ms(&text)).transpose()?;
+            Ok(())
+        },
+    },
+    Key {
         name: "KUGETSU_ON_TERM",
         default: "detach",
         help: "What a worker does with running agents at SIGTERM: detach (they go on, the next \
@@ -247,6 +259,7 @@ struct Draft {
     agent_command: Option<Template>,
     clone_url: String,
     completion: Option<Completion>,
+    retention_ms: Option<u64>,
     on_terminate: Option<OnTerminate>,
 }
 
@@ -310,6 +323,7 @@ impl Config {
             agent_command: draft.agent_command.expect("it has a default"),
             clone_url: draft.clone_url,
             completion: draft.completion.expect("it has a default"),
+            retention_ms: draft.retention_ms,
             on_terminate: draft.on_terminate.expect("it has a default"),
         })
     }

@@ -45,6 +45,8 @@ pub struct Prune {
     pub before: Option<Timestamp>,
     /// All but so many of these states, which ended last.
     pub keep: u64,
+    /// At most so many.
+    pub most: u64,
 }
 
 /// A durable queue of jobs. Cheap to clone; every clone is the same queue.
@@ -155,7 +157,7 @@ impl Queue {
         let stats = self.stats()?;
         let ended: u64 = prune.states.iter().map(|kind| stats.count(*kind)).sum();
         let until = prune.before.unwrap_or(self.now());
-        self.remove_in_slices(ended.saturating_sub(prune.keep), |most| {
+        self.remove_in_slices(ended.saturating_sub(prune.keep).min(prune.most), |most| {
             Ok(self.store.ended_until(&prune.states, until, most)?)
         })
     }

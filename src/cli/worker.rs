@@ -63,7 +63,8 @@ pub(super) fn new_worker(
     let executor = AgentExecutor::new(config.agents()).map_err(|error| {
         CliError::general(format!("cannot make folders in {}: {error}", config.home.display()))
     })?;
-    Ok(Worker::new(queue, settings, executor)?.with_policy(config.policy))
+    let worker = Worker::new(queue, settings, executor)?;
+    Ok(worker.with_policy(config.policy).with_retention(config.retention_ms))
 }
 
 /// Better said once, now, than by every job.

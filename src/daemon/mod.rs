@@ -52,6 +52,7 @@ pub struct Worker {
     queue: Queue,
     settings: Settings,
     policy: RetryPolicy,
+    retention_ms: Option<u64>,
     executor: Arc<dyn Executor>,
     id: WorkerId,
 }
@@ -63,13 +64,25 @@ impl Worker {
         settings: Settings,
         executor: impl Executor,
     ) -> Result<Worker, io::Error> {
-        let policy = RetryPolicy::default();
-        Ok(Worker { queue, settings, policy, executor: Arc::new(executor), id: new_worker_id()? })
+        Ok(Worker {
+            queue,
+            settings,
+            policy: RetryPolicy::default(),
+            retention_ms: None,
+            executor: Arc::new(executor),
+            id: new_worker_id()?,
+        })
     }
 
     /// The same worker with another price for failures.
     pub fn with_policy(self, policy: RetryPolicy) -> Worker {
         Worker { policy, ..self }
+    }
+
+    /// The same worker, which removes jobs that ended longer ago than this. It looks at each poll,
+    /// and removes at most [`OPS_PER_COMMIT_MAX`](crate::job::limits::OPS_PER_COMMIT_MAX) at a time.
+    pub fn with_retention(self, retention_ms: Option<u64>) -> Worker {
+        Worker { retention_ms, ..self }
     }
 
     /// Settles what dead workers left, once and now.

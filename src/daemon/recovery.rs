@@ -7,19 +7,23 @@ use crossbeam_channel::Sender;
 
 use crate::daemon::Worker;
 use crate::executor::{Executor, Found, is_lease_lost};
-use crate::job::{Finding, Job, JobId, RetryPolicy};
-use crate::queue::{Queue, QueueError};
+use crate::job::{Finding, Job, JobId, RetryPolicy, StateKind, limits};
+use crate::queue::{Prune, Queue, QueueError};
+use crate::time::Timestamp;
 use crate::worker::Event;
 
 /// One round, on a thread of its own: it looks at processes and repositories.
 pub(super) fn begin(worker: &Worker, own: Vec<JobId>, tell: Sender<Event>) {
     let queue = worker.queue.clone();
     let executor = Arc::clone(&worker.executor);
-    let policy = worker.policy;
+    let (policy, retention_ms) = (worker.policy, worker.retention_ms);
     let failed = tell.clone();
     let round = move || {
         if let Err(error) = settle(&queue, &*executor, policy, &own) {
             tracing::error!(%error, "cannot look after the jobs of dead workers");
+        }
+        if let Some(Err(error)) = retention_ms.map(|ms| forget_old_jobs(&queue, ms)) {
+            tracing::error!(%error, "cannot remove jobs that ended long ago");
         }
         let _ = tell.send(Event::Recovered);
     };
@@ -27,6 +31,18 @@ pub(super) fn begin(worker: &Worker, own: Vec<JobId>, tell: Sender<Event>) {
         tracing::error!(%error, "no thread to look after the jobs of dead workers");
         let _ = failed.send(Event::Recovered);
     }
+}
+
+/// One slice: the next round takes the next one.
+fn forget_old_jobs(queue: &Queue, retention_ms: u64) -> Result<(), QueueError> {
+    let states = StateKind::ALL.into_iter().filter(|kind| kind.is_ended()).collect();
+    let before = Timestamp(queue.now().0.saturating_sub(retention_ms));
+    let most = limits::OPS_PER_COMMIT_MAX as u64;
+    let removed = queue.prune(&Prune { states, before: Some(before), keep: 0, most })?;
+    if removed > 0 {
+        tracing::info!("removed {removed} job(s) that ended long ago");
+    }
+    Ok(())
 }
 
 pub(super) fn settle(

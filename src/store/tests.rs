@@ -293,7 +293,8 @@ fn a_long_history_is_pruned_in_slices_and_the_last_ones_kept() {
         queue.commit(slice.iter().map(cancel).collect()).expect("a commit");
     }
     let states = vec![StateKind::Completed, StateKind::Cancelled];
-    let prune = |before, keep| crate::queue::Prune { states: states.clone(), before, keep };
+    let prune =
+        |before, keep| crate::queue::Prune { states: states.clone(), before, keep, most: u64::MAX };
     assert_eq!(queue.prune(&prune(Some(Timestamp(1_000_001)), 0)).expect("a prune"), 500);
     assert_eq!(queue.prune(&prune(None, 7)).expect("a prune"), many - 507);
     let query = ListQuery { states: vec![], issue: None, limit: 100 };

@@ -521,3 +521,24 @@ fn waiting_for_a_launched_agent_tells_how_it_ended() {
     assert_eq!(busy.code, 1, "{}", busy.stderr);
     assert!(busy.stderr.contains("the agent did not start: git fetch"), "{}", busy.stderr);
 }
+
+#[test]
+fn a_worker_forgets_jobs_that_ended_long_ago() {
+    let mut world = World::new();
+    world.agent("exit 0");
+    let old = world.enqueue(1, &[]);
+    world.work();
+    let kept = world.enqueue(2, &["--delay=1h"]);
+    world.set("KUGETSU_RETENTION", "1h");
+    let mut worker = world.worker(&[]);
+    world.set("KUGETSU_RETENTION", "1ms");
+    let id = world.enqueue(3, &[]);
+    world.ended(id);
+    assert_eq!(world.state(old), "error", "an hour is not over");
+    worker.kill();
+    let _worker = world.worker(&[]);
+    wait_for("the end of its history", || {
+        (world.run(&["queue", "show", &old.to_string()]).code == 3).then_some(())
+    });
+    assert_eq!(world.state(kept), "pending");
+}
