@@ -8,6 +8,7 @@ mod log;
 mod message;
 mod repository;
 mod template;
+mod workplace;
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -36,6 +37,7 @@ use self::repository::{Traces, Worktree};
 
 pub use self::completion::Completion;
 pub use self::template::{Template, Values};
+pub use self::workplace::{Workplace, remove_workplace};
 
 /// How agents are run.
 #[derive(Debug, Clone)]
@@ -73,6 +75,24 @@ impl AgentSettings {
 
     fn worktrees(&self) -> PathBuf {
         self.home.join("worktrees")
+    }
+
+    fn clone_of(&self, issue: &IssueRef) -> PathBuf {
+        self.repositories().join(format!("{}.git", issue.safe_repository_name()))
+    }
+
+    /// Issues that have a worktree, in the order of their names.
+    pub fn issues_with_worktree(&self) -> io::Result<Vec<IssueRef>> {
+        let entries = match fs::read_dir(self.worktrees()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut issues: Vec<IssueRef> = entries
+            .flatten()
+            .filter_map(|entry| IssueRef::from_safe_name(entry.file_name().to_str()?))
+            .collect();
+        issues.sort_by(|a, b| a.key().cmp(b.key()));
+        Ok(issues)
     }
 
     fn runs(&self) -> PathBuf {

@@ -42,7 +42,7 @@ pub(super) fn prepare(
     issue: &IssueRef,
     stop: &Receiver<Stop>,
 ) -> Result<Worktree, GitError> {
-    let lock = lock(settings, issue, stop)?;
+    let lock = lock(settings, issue, stop, limits::GIT_MS_MAX)?;
     let git = Git { lock: &lock, stop, timeout_ms: limits::GIT_MS_MAX };
     let clone = clone_or_fetch(settings, issue, &git)?;
     let base = find_base(settings, &git, &clone)?;
@@ -75,10 +75,11 @@ fn refused(what: &str, error: &io::Error) -> GitError {
 }
 
 /// One lock for each repository: git's own locks fail instead of waiting.
-fn lock(
+pub(super) fn lock(
     settings: &AgentSettings,
     issue: &IssueRef,
     stop: &Receiver<Stop>,
+    patience_ms: u64,
 ) -> Result<File, GitError> {
     let path = settings.repositories().join(format!("{}.lock", issue.safe_repository_name()));
     let file = private_file()
@@ -90,8 +91,9 @@ fn lock(
         .map_err(|error| refused(&format!("open {}", path.display()), &error))?;
     let began = time::monotonic();
     while file.try_lock().is_err() {
-        if began.elapsed() > Duration::from_millis(limits::GIT_MS_MAX) {
-            return Err(GitError::Network(format!("{} stays locked", path.display())));
+        if began.elapsed() > Duration::from_millis(patience_ms) {
+            let why = format!("{} stays locked: a git works on the repository", path.display());
+            return Err(GitError::Network(why));
         }
         wait(stop, Duration::from_millis(limits::REPOSITORY_LOCK_PAUSE_MS))?;
     }
@@ -116,7 +118,7 @@ fn clone_or_fetch(
     issue: &IssueRef,
     git: &Git<'_>,
 ) -> Result<PathBuf, GitError> {
-    let clone = settings.repositories().join(format!("{}.git", issue.safe_repository_name()));
+    let clone = settings.clone_of(issue);
     let url = settings.clone_url(issue);
     if clone.is_dir() {
         // The template may have changed since it was made.
@@ -165,7 +167,11 @@ fn with_retries(
 }
 
 /// The configured base, or what the remote calls its head, or `main`.
-fn find_base(settings: &AgentSettings, git: &Git<'_>, clone: &Path) -> Result<String, GitError> {
+pub(super) fn find_base(
+    settings: &AgentSettings,
+    git: &Git<'_>,
+    clone: &Path,
+) -> Result<String, GitError> {
     let candidates: Vec<&str> = match &settings.base_branch {
         Some(branch) => vec![branch],
         None => vec!["origin/main", "origin/HEAD", "origin/master", "main"],
@@ -197,6 +203,9 @@ fn exclude_own_folder(clone: &Path) -> io::Result<()> {
     let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     file.write_all(format!("{newline}{RULE}\n").as_bytes())
 }
+
+/// Why a worktree is locked, for whoever looks at it with git.
+pub(super) const LOCKED_BY: &str = "kugetsu works here";
 
 /// What is written once a worktree is whole, where git keeps what it knows of the worktree: out of
 /// the reach of `git clean` and of agents.
@@ -259,7 +268,7 @@ fn add_worktree(
     let path = folder.to_string_lossy();
     let head = format!("refs/heads/{branch}");
     let exists = git.ask(clone, &["rev-parse", "--verify", "--quiet", &head])?.is_some();
-    let mut add = vec!["worktree", "add", "--quiet", "--lock", "--reason", "kugetsu works here"];
+    let mut add = vec!["worktree", "add", "--quiet", "--lock", "--reason", LOCKED_BY];
     if exists {
         add.extend([&*path, branch]);
     } else {
@@ -275,12 +284,12 @@ fn clear_index_lock(own: &Path, folder: &Path) -> Result<(), GitError> {
     if !lock.exists() {
         return Ok(());
     }
-    match tree::is_somebody_in(folder) {
-        Ok(false) => {
+    match tree::somebody_in(folder) {
+        Ok(None) => {
             tracing::warn!(lock = %lock.display(), "left by a git that was killed: removed");
             fs::remove_file(&lock).map_err(|error| refused("remove index.lock", &error))
         }
-        Ok(true) => {
+        Ok(Some(_)) => {
             tracing::warn!(lock = %lock.display(), "is there, and so is somebody: left alone");
             Ok(())
         }

@@ -19,6 +19,7 @@ mod progress;
 mod prune;
 mod render;
 mod retry;
+mod sessions;
 mod show;
 mod stats;
 mod transcript;
@@ -73,6 +74,12 @@ enum Verb {
     Continue(launch::Arguments),
     /// Show what a job's agent logged
     Logs(logs::Arguments),
+    /// List sessions, with their worktrees and branches
+    List(sessions::list::Arguments),
+    /// Take away an issue's worktree, branch and session
+    Destroy(sessions::destroy::Arguments),
+    /// Take away worktrees, branches and sessions that have nothing of worth
+    Prune(sessions::prune::Arguments),
     /// See kugetsu work: a throwaway repository and a scripted agent
     Demo(demo::Arguments),
     #[command(hide = true)]
@@ -159,6 +166,9 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Continue(arguments) => launch::run(context, arguments, "continued"),
         Verb::Supervise(arguments) => launch::supervise(context, &arguments),
         Verb::Logs(arguments) => logs::run(context, &arguments),
+        Verb::List(arguments) => sessions::list::run(context, &arguments),
+        Verb::Destroy(arguments) => sessions::destroy::run(context, &arguments),
+        Verb::Prune(arguments) => sessions::prune::run(context, &arguments),
         Verb::Demo(arguments) => demo::run(context, &arguments),
         Verb::DemoAgent => demo::agent(context),
     }

@@ -71,6 +71,14 @@ impl IssueRef {
         safe(&self.key)
     }
 
+    /// The issue that a worktree's name stands for, in lower case.
+    pub fn from_safe_name(name: &str) -> Option<IssueRef> {
+        let (repository, number) = name.rsplit_once('+')?;
+        let text = format!("{}#{number}", repository.replace('+', "/").replace('~', ":"));
+        let issue: IssueRef = text.parse().ok()?;
+        (issue.safe_name() == name).then_some(issue)
+    }
+
     /// A name for the repository's clone, by the same rule.
     pub fn safe_repository_name(&self) -> String {
         safe(self.repository())
@@ -299,6 +307,14 @@ mod tests {
             .map(|text| text.parse::<IssueRef>().expect("a good reference").safe_name())
             .collect();
         assert_eq!(names.len(), references.len(), "{names:?}");
+        for text in references {
+            let issue: IssueRef = text.parse().expect("a good reference");
+            assert_eq!(IssueRef::from_safe_name(&issue.safe_name()), Some(issue));
+        }
+        for name in ["", "h", "h+a+b", "h+a+b+0", "h+a+b+01", "H+a+b+1", "h+a+b+1.lock", "h/a+b+1"]
+        {
+            assert_eq!(IssueRef::from_safe_name(name), None, "{name}");
+        }
         assert!(names.iter().all(|name| !name.contains(['/', ':', '#', ' '])));
     }
 }

@@ -76,6 +76,8 @@ pub const LOG_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Size of an exit record or another small file that kugetsu writes for itself, in bytes.
 pub const RECORD_BYTES_MAX: u64 = 1024 * 1024;
+/// How long a person's command waits for a repository that another git works on.
+pub const REPOSITORY_BUSY_MS_MAX: u64 = 10_000;
 /// Pause between two tries to take a repository's lock.
 pub const REPOSITORY_LOCK_PAUSE_MS: u64 = 20;
 /// Folders of runs that one round of recovery looks at.

@@ -61,13 +61,13 @@ pub fn signal_marked(marker: &str, signal: Signal) -> io::Result<u32> {
     Ok(sent)
 }
 
-/// Whether another process works in this folder or below it.
-pub fn is_somebody_in(folder: &Path) -> io::Result<bool> {
+/// Another process that works in this folder or below it.
+pub fn somebody_in(folder: &Path) -> io::Result<Option<i32>> {
     let works_here = |pid: i32| {
         fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
     };
     let own = Pid::this().as_raw();
-    Ok(all_pids()?.into_iter().any(|pid| pid != own && works_here(pid)))
+    Ok(all_pids()?.into_iter().find(|pid| *pid != own && works_here(*pid)))
 }
 
 fn all_pids() -> io::Result<Vec<i32>> {

@@ -5,6 +5,7 @@ mod cli;
 mod exchange;
 mod opencode;
 mod recovery;
+mod sessions;
 mod sharing;
 mod support;
 mod tidy;

@@ -106,6 +106,12 @@ impl World {
         Ran::from(output)
     }
 
+    /// A process that works in a folder.
+    pub fn somebody_in(&self, folder: &Path) -> Background {
+        let mut command = program("sleep");
+        Background::spawn(command.arg("1000").current_dir(folder).stdin(Stdio::null()))
+    }
+
     /// A bare repository with one commit on `main`.
     pub fn make_remote(&self, path: &str) {
         let root = self.root();

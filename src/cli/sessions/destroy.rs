@@ -1,0 +1,54 @@
+//! `destroy`
+
+use clap::Args;
+
+use crate::cli::context::{CliError, Context, parse_issue, print};
+use crate::cli::exit::Exit;
+use crate::cli::sessions::{known, remove};
+
+#[derive(Args)]
+#[command(after_help = "\
+Takes away the worktree, the branch in kugetsu's own clone, and what kugetsu knows
+of the session. What is on the remote stays, and so do jobs and logs. Without
+--force nothing goes that has changes without a commit, or commits that are on no
+branch of the remote.
+
+Examples:
+  kugetsu destroy github.com/shoko/kugetsu#14
+  kugetsu destroy github.com/shoko/kugetsu#14 --force")]
+pub(crate) struct Arguments {
+    /// The issues: HOST/OWNER/REPO#NUMBER, or the addresses of their pages
+    #[arg(value_name = "REF", required = true)]
+    issues: Vec<String>,
+    /// Also what is not committed or not pushed
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let issues = arguments.issues.iter().map(|text| parse_issue(text));
+    let issues: Vec<_> = issues.collect::<Result<_, _>>()?;
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let settings = config.agents();
+    let known = known(&queue, &settings)?;
+    let mut exit = Exit::Success;
+    for issue in issues {
+        let Some(known) = known.iter().find(|known| known.issue == issue) else {
+            let error = CliError::new(Exit::NotFound, format!("there is no session of {issue}"));
+            context.complain(&error.hint("`kugetsu list` lists them"));
+            exit = Exit::NotFound;
+            continue;
+        };
+        match remove(&queue, &settings, known, arguments.force)? {
+            Ok(()) => print(&format!("Removed {issue}: worktree, branch and session\n"))?,
+            Err(why) => {
+                let error = CliError::general(format!("{issue} is kept: {why}"));
+                let hint = "`kugetsu list` tells more; --force removes what nobody works on";
+                context.complain(&error.hint(hint));
+                exit = Exit::General;
+            }
+        }
+    }
+    Ok(exit)
+}

@@ -1,0 +1,69 @@
+//! `prune`
+
+use clap::Args;
+
+use crate::agent::Workplace;
+use crate::cli::context::{CliError, Context, parse_duration, print};
+use crate::cli::exit::Exit;
+use crate::cli::render;
+use crate::cli::sessions::{Known, job_of, known, remove};
+use crate::queue::Queue;
+
+#[derive(Args)]
+#[command(after_help = "\
+Takes away the worktrees, branches and sessions of issues that have no job pending
+or running, if they are clean and each of their commits is on a branch of the
+remote. It says of each what became of it. `queue prune` removes jobs.
+
+Examples:
+  kugetsu prune --dry-run
+  kugetsu prune --older-than=7d")]
+pub(crate) struct Arguments {
+    /// Only those that were not used for so long (12h, 30d)
+    #[arg(long, value_name = "DURATION")]
+    older_than: Option<String>,
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let age_ms = arguments.older_than.as_deref();
+    let age_ms = age_ms.map(|text| parse_duration("older-than", text)).transpose()?.unwrap_or(0);
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let settings = config.agents();
+    let (mut removed, mut kept) = (0, 0);
+    for known in known(&queue, &settings)? {
+        let fate = match wanted(&queue, &known, age_ms)? {
+            Some(why) => Err(why),
+            None if arguments.dry_run => match Workplace::look(&settings, &known.issue) {
+                Ok(place) => place.worth().map_or(Ok(()), Err),
+                Err(why) => Err(why),
+            },
+            None => remove(&queue, &settings, &known, false)?,
+        };
+        match fate {
+            Ok(()) => removed += 1,
+            Err(_) => kept += 1,
+        }
+        print(&match (fate, arguments.dry_run) {
+            (Ok(()), false) => format!("Removed {}\n", known.issue),
+            (Ok(()), true) => format!("Would remove {}\n", known.issue),
+            (Err(why), _) => format!("Kept {}: {why}\n", known.issue),
+        })?;
+    }
+    let would = if arguments.dry_run { "would be removed" } else { "removed" };
+    print(&format!("{removed} {would}, {kept} kept\n"))?;
+    Ok(Exit::Success)
+}
+
+/// Why somebody may still want it, as far as the queue knows.
+fn wanted(queue: &Queue, known: &Known, age_ms: u64) -> Result<Option<String>, CliError> {
+    if let Some(job) = job_of(queue, &known.issue)?.filter(|job| !job.state.kind().is_ended()) {
+        return Ok(Some(format!("job {} is {}", job.id, job.state.kind())));
+    }
+    let now = queue.now();
+    let unused_ms = known.session.as_ref().map_or(u64::MAX, |s| now.ms_since(s.used_at));
+    Ok((unused_ms < age_ms).then(|| format!("it was used {} ago", render::span(unused_ms))))
+}
