@@ -37,7 +37,7 @@ impl Exit {
             Exit::CapReached,
             "not now: the cap on agents is reached, the issue is busy or the queue is paused; try again later",
         ),
-        (Exit::NotFound, "no such job or session"),
+        (Exit::NotFound, "no such job or session; the queue-daemon does not run"),
         (Exit::StoreBusy, "the queue is busy: other processes kept it locked; try again"),
         (Exit::JobFailed, "the job, or the attempt that was waited for, ended in error"),
         (Exit::JobCancelled, "the job was cancelled"),

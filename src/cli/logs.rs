@@ -113,7 +113,7 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliE
 }
 
 /// Reads a log that grows, and shows whole lines of it.
-struct LogReader {
+pub(super) struct LogReader {
     log: BufReader<File>,
     raw: bool,
     /// The beginning of a line whose end is not there yet.
@@ -121,12 +121,12 @@ struct LogReader {
 }
 
 impl LogReader {
-    fn new(log: File, raw: bool) -> LogReader {
+    pub fn new(log: File, raw: bool) -> LogReader {
         LogReader { log: BufReader::new(log), raw, line: Vec::new() }
     }
 
     /// Shows what is there. Says whether somebody still reads it.
-    fn copy(&mut self) -> Result<bool, CliError> {
+    pub fn copy(&mut self) -> Result<bool, CliError> {
         let mut stdout = BufWriter::new(io::stdout().lock());
         loop {
             let room = limits::LOG_LINE_BYTES_MAX - self.line.len() as u64;
@@ -146,7 +146,7 @@ impl LogReader {
     }
 
     /// Shows what is left behind the last line.
-    fn end(&mut self) -> Result<(), CliError> {
+    pub fn end(&mut self) -> Result<(), CliError> {
         let rest = std::mem::take(&mut self.line);
         is_read(show(&mut io::stdout().lock(), &rest, self.raw)).map(drop)
     }

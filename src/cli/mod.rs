@@ -3,6 +3,7 @@
 mod cancel;
 mod clear;
 mod context;
+mod daemon;
 mod demo;
 mod each;
 mod edit;
@@ -68,6 +69,9 @@ enum Verb {
     Queue(QueueVerb),
     /// Run the queue's jobs, until told to end
     Worker(worker::Arguments),
+    /// A worker in the background
+    #[command(subcommand)]
+    QueueDaemon(daemon::Verb),
     /// Start an agent on an issue now, if the cap allows
     Start(launch::Arguments),
     /// Go on with an issue's session now, if the cap allows
@@ -162,6 +166,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::Pause(arguments)) => pause::run(context, &arguments),
         Verb::Queue(QueueVerb::Resume) => pause::resume(context),
         Verb::Worker(arguments) => worker::run(context, &arguments),
+        Verb::QueueDaemon(verb) => daemon::run(context, &verb),
         Verb::Start(arguments) => launch::run(context, arguments, "started"),
         Verb::Continue(arguments) => launch::run(context, arguments, "continued"),
         Verb::Supervise(arguments) => launch::supervise(context, &arguments),

@@ -35,12 +35,23 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let mut config = context.config()?;
     config.max_agents = arguments.max_agents.unwrap_or(config.max_agents);
     begin_logging(context);
+    work(context, config, arguments.once, || ())
+}
+
+/// Works until told to end. Calls `ready` when nothing stands in the way any more.
+pub(super) fn work(
+    context: &Context,
+    config: Config,
+    once: bool,
+    ready: impl FnOnce(),
+) -> Result<Exit, CliError> {
     check_programs(context, &config)?;
     let queue = context.queue(&config)?;
     check_identity(&config);
     let words = words()?;
-    let settings = worker::Settings { once: arguments.once, ..config.worker() };
+    let settings = worker::Settings { once, ..config.worker() };
     let worker = new_worker(&config, queue.clone(), settings)?;
+    ready();
     let stats = queue.stats()?;
     tracing::info!(
         "up to {} agent(s) at once on {}: {} pending, {} running",

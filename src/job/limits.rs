@@ -78,6 +78,12 @@ pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 pub const RECORD_BYTES_MAX: u64 = 1024 * 1024;
 /// How long a person's command waits for a repository that another git works on.
 pub const REPOSITORY_BUSY_MS_MAX: u64 = 10_000;
+/// Pause between two looks at a lock that is to fall free.
+pub const LOCK_PAUSE_MS: u64 = 10;
+/// Looks at a lock whose holder does not say who it is.
+pub const LOCK_LOOKS_MAX: u32 = 10;
+/// Size from which on a queue-daemon that starts begins a new log, in bytes.
+pub const DAEMON_LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Pause between two tries to take a repository's lock.
 pub const REPOSITORY_LOCK_PAUSE_MS: u64 = 20;
 /// Folders of runs that one round of recovery looks at.

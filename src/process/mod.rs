@@ -1,6 +1,7 @@
 //! Processes: who they are, how one is started behind a gate, and how a tree of them is ended.
 
 pub mod identity;
+pub mod lock;
 pub mod run;
 pub mod shim;
 pub mod spawn;

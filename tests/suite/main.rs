@@ -2,6 +2,7 @@
 
 mod agents;
 mod cli;
+mod daemon;
 mod exchange;
 mod opencode;
 mod recovery;

@@ -1,0 +1,309 @@
+//! `queue-daemon`: a worker in the background.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use crossbeam_channel::{after, bounded, select};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::cli::context::{
+    CliError, Context, begin_logging, make_folder, parse_duration, print, print_note, words,
+};
+use crate::cli::exit::Exit;
+use crate::cli::logs::LogReader;
+use crate::cli::render::{self, Format};
+use crate::cli::worker;
+use crate::config::Config;
+use crate::job::limits;
+use crate::process::command;
+use crate::process::lock::{self, Holder, State};
+use crate::process::run::private_file;
+use crate::time::{Clock, SystemClock};
+use crate::worker::OnTerminate;
+
+/// What the background process says once it is at work.
+const READY: &str = "ready\n";
+/// How often to look at a log when nothing tells to.
+const POLL: Duration = Duration::from_millis(250);
+
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// Start a worker in the background; one that runs already is enough
+    Start,
+    /// End it, and wait until it has
+    Stop(StopArguments),
+    /// End it and start it anew, with the configuration as it is now
+    Restart(StopArguments),
+    /// Tell whether it runs: exit code 0 if it does, 3 if not
+    Status(StatusArguments),
+    /// Show what it said
+    Logs(LogsArguments),
+    /// The background process itself
+    #[command(hide = true)]
+    Run,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+It ends as KUGETSU_ON_TERM says: unless you set it, its agents go on, and the next
+worker takes their results.")]
+pub(super) struct StopArguments {
+    /// How long to wait for its end; with KUGETSU_ON_TERM=drain that may be long
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    timeout: String,
+}
+
+#[derive(Args)]
+pub(super) struct StatusArguments {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Args)]
+pub(super) struct LogsArguments {
+    /// Go on showing what is added, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// How many lines to begin with
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    lines: usize,
+}
+
+pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, CliError> {
+    let config = context.config()?;
+    match verb {
+        Verb::Start => start(context, &config),
+        Verb::Stop(arguments) => stop(&config, arguments),
+        Verb::Restart(arguments) => match stop(&config, arguments)? {
+            Exit::Success | Exit::NotFound => start(context, &config),
+            exit => Ok(exit),
+        },
+        Verb::Status(arguments) => status(context, &config, arguments),
+        Verb::Logs(arguments) => logs(&config, arguments),
+        Verb::Run => work(context, config),
+    }
+}
+
+fn lock_file(config: &Config) -> PathBuf {
+    config.home.join("workers/queue-daemon.lock")
+}
+
+fn log_file(config: &Config) -> PathBuf {
+    config.home.join("logs/queue-daemon.log")
+}
+
+fn start(context: &Context, config: &Config) -> Result<Exit, CliError> {
+    if let State::Held(holder) = lock::look(&lock_file(config))? {
+        return tell_that_it_runs(holder);
+    }
+    // What is missing is better said here than in a log.
+    worker::check_programs(context, config)?;
+    context.queue(config)?;
+    make_folder(&config.home.join("workers"))?;
+    make_folder(&config.home.join("logs"))?;
+    let log = begin_log(&log_file(config))?;
+    let log_bytes = log.metadata()?.len();
+    let mut child = command("/proc/self/exe")
+        .args(["queue-daemon", "run"])
+        .current_dir(&config.home)
+        // It may have been said relative to where this was typed.
+        .env("KUGETSU_DIR", &config.home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()?;
+    let mut stdout = child.stdout.take().expect("it is a pipe");
+    let (sender, said) = bounded(1);
+    thread::Builder::new().name("ready".into()).spawn(move || {
+        let mut word = vec![0; READY.len()];
+        // Whoever waited may have given up.
+        let _ = sender.send(stdout.read_exact(&mut word).is_ok() && word == READY.as_bytes());
+    })?;
+    let patience = Duration::from_millis(limits::SHIM_READY_MS_MAX);
+    if said.recv_timeout(patience).unwrap_or(false) {
+        print(&format!("Started queue-daemon (pid {})\n", child.id()))?;
+        print_note("`kugetsu queue-daemon logs -f` shows what it does");
+        return Ok(Exit::Success);
+    }
+    // Somebody else's start may have been faster.
+    if let State::Held(holder) = lock::look(&lock_file(config))? {
+        return tell_that_it_runs(holder);
+    }
+    let why = last_line(&log_file(config), log_bytes).unwrap_or_default();
+    Err(CliError::general(format!("the queue-daemon did not start: {why}"))
+        .hint(format!("see {}", log_file(config).display())))
+}
+
+fn tell_that_it_runs(holder: Option<Holder>) -> Result<Exit, CliError> {
+    print(&format!("queue-daemon runs already{}\n", pid_of(holder)))?;
+    Ok(Exit::Success)
+}
+
+fn pid_of(holder: Option<Holder>) -> String {
+    holder.map_or(String::new(), |holder| format!(" (pid {})", holder.process.pid))
+}
+
+/// The log, which begins anew when it has grown large; the one before is kept.
+fn begin_log(path: &Path) -> io::Result<File> {
+    let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if length > limits::DAEMON_LOG_BYTES_MAX {
+        fs::rename(path, path.with_extension("log.1"))?;
+    }
+    private_file().create(true).append(true).open(path)
+}
+
+fn last_line(log: &Path, from: u64) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    io::Seek::seek(&mut file, io::SeekFrom::Start(from)).ok()?;
+    let mut text = String::new();
+    file.take(limits::RECORD_BYTES_MAX).read_to_string(&mut text).ok()?;
+    let said = text.lines().find_map(|line| line.strip_prefix("error: ").map(str::to_string));
+    said.or_else(|| text.lines().next_back().map(str::to_string))
+}
+
+/// The background process: holds the lock for as long as it lives.
+fn work(context: &Context, config: Config) -> Result<Exit, CliError> {
+    // Away from the terminal that the command was typed at.
+    nix::unistd::setsid().map_err(io::Error::from)?;
+    let path = lock_file(&config);
+    let Some(_held) = lock::try_take(&path, SystemClock.now())? else {
+        return Err(CliError::general(format!("another process holds {}", path.display())));
+    };
+    begin_logging(context);
+    worker::work(context, config, false, || {
+        let mut stdout = io::stdout().lock();
+        // Whoever started it may be gone; the work is the same.
+        let _ = stdout.write_all(READY.as_bytes()).and_then(|()| stdout.flush());
+    })
+}
+
+fn stop(config: &Config, arguments: &StopArguments) -> Result<Exit, CliError> {
+    let timeout_ms = parse_duration("timeout", &arguments.timeout)?;
+    let path = lock_file(config);
+    let holder = match lock::look(&path)? {
+        State::Free => {
+            print("queue-daemon does not run\n")?;
+            return Ok(Exit::NotFound);
+        }
+        State::Held(Some(holder)) => holder,
+        State::Held(None) => {
+            let why = format!("somebody holds {}, and it does not say who", path.display());
+            return Err(CliError::general(why).hint("try again: it may just be starting"));
+        }
+    };
+    let pid = holder.process.pid;
+    // One that ended by itself in the meantime has stopped, too.
+    holder.process.signal(Signal::SIGTERM)?;
+    if config.on_terminate == OnTerminate::Drain {
+        print_note("waiting for its agents (KUGETSU_ON_TERM=drain)");
+    }
+    if lock::wait_until_free(&path, Duration::from_millis(timeout_ms))? {
+        print(&format!("Stopped queue-daemon (pid {pid})\n"))?;
+        return Ok(Exit::Success);
+    }
+    let why = format!("queue-daemon (pid {pid}) was told to end, and has not yet");
+    Err(CliError::new(Exit::TimedOut, why).hint("`kugetsu queue-daemon logs` tells what it does"))
+}
+
+fn status(
+    context: &Context,
+    config: &Config,
+    arguments: &StatusArguments,
+) -> Result<Exit, CliError> {
+    let state = lock::look(&lock_file(config))?;
+    let holder = match state {
+        State::Free => None,
+        State::Held(holder) => holder,
+    };
+    let queue = context.queue(config)?;
+    let stats = queue.stats()?;
+    let text = match (arguments.format, state) {
+        (Format::Json, _) => format!(
+            "{:#}\n",
+            json!({
+                "running": state != State::Free,
+                "pid": holder.map(|holder| holder.process.pid),
+                "since": holder.map(|holder| holder.since.to_string()),
+                "pending": stats.pending,
+                "notified": stats.notified,
+            })
+        ),
+        (Format::Text, State::Free) => "queue-daemon does not run\n".into(),
+        (Format::Text, State::Held(holder)) => {
+            let since = holder.map(|holder| render::ago(queue.now(), holder.since));
+            let since = since.map_or(String::new(), |ago| format!(" for {ago}"));
+            format!(
+                "queue-daemon runs{since}{}: {} job(s) pending, {} running\n",
+                pid_of(holder),
+                stats.pending,
+                stats.notified
+            )
+        }
+    };
+    print(&text)?;
+    Ok(if state == State::Free { Exit::NotFound } else { Exit::Success })
+}
+
+fn logs(config: &Config, arguments: &LogsArguments) -> Result<Exit, CliError> {
+    let path = log_file(config);
+    let interrupted = words()?;
+    let mut file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let why = "the queue-daemon has no log: it was never started";
+            return Err(CliError::new(Exit::NotFound, why).hint("`kugetsu queue-daemon start`"));
+        }
+        file => file?,
+    };
+    skip_to_last_lines(&mut file, arguments.lines)?;
+    let mut inode = file.metadata()?.ino();
+    let mut reader = LogReader::new(file, true);
+    loop {
+        if !reader.copy()? || !arguments.follow {
+            reader.end()?;
+            return Ok(Exit::Success);
+        }
+        select! {
+            recv(interrupted) -> _ => return Ok(Exit::Interrupted),
+            recv(after(POLL)) -> _ => {}
+        }
+        // A restart may have begun a new log; the rest of the old one is shown first.
+        let now = fs::metadata(&path).map_or(inode, |metadata| metadata.ino());
+        if now != inode && reader.copy()? {
+            reader.end()?;
+            inode = now;
+            reader = LogReader::new(File::open(&path)?, true);
+        }
+    }
+}
+
+/// Leaves the file at the first of its last lines.
+fn skip_to_last_lines(file: &mut File, count: usize) -> io::Result<()> {
+    let mut lengths = std::collections::VecDeque::new();
+    let mut reader = BufReader::new(&mut *file);
+    let mut line = Vec::new();
+    let mut total = 0;
+    loop {
+        line.clear();
+        let length =
+            reader.by_ref().take(limits::LOG_LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if length == 0 {
+            break;
+        }
+        total += length as u64;
+        lengths.push_back(length as u64);
+        if lengths.len() > count {
+            lengths.pop_front();
+        }
+    }
+    drop(reader);
+    let start = total - lengths.iter().sum::<u64>();
+    io::Seek::seek(file, io::SeekFrom::Start(start)).map(drop)
+}
