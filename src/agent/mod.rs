@@ -36,6 +36,7 @@ use self::leftover::Left;
 use self::repository::{Traces, Worktree};
 
 pub use self::completion::Completion;
+pub use self::repository::clone_repository;
 pub use self::template::{Template, Values};
 pub use self::workplace::{Workplace, remove_workplace};
 

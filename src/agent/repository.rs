@@ -54,6 +54,28 @@ pub(super) fn prepare(
     Ok(Worktree { folder, branch, base, head })
 }
 
+/// Clones a repository, or fetches what is new, and gives the commit that work starts from; `None`
+/// if it was told to stop.
+pub fn clone_repository(
+    settings: &AgentSettings,
+    issue: &IssueRef,
+    stop: &Receiver<Stop>,
+) -> Result<Option<String>, String> {
+    let clone = || -> Result<String, GitError> {
+        let lock = lock(settings, issue, stop, limits::REPOSITORY_BUSY_MS_MAX)?;
+        let git = Git { lock: &lock, stop, timeout_ms: limits::GIT_MS_MAX };
+        let clone = clone_or_fetch(settings, issue, &git)?;
+        let base = find_base(settings, &git, &clone)?;
+        let named = git.run(&clone, &["log", "-1", "--format=%h (%s)", &base])?;
+        Ok(named.trim().into())
+    };
+    match clone() {
+        Ok(base) => Ok(Some(base)),
+        Err(GitError::Stopped(_)) => Ok(None),
+        Err(GitError::Network(why) | GitError::Refused(why)) => Err(why),
+    }
+}
+
 /// Looks at what is in the worktree compared with the head before.
 ///
 /// It only reads, so it waits for no lock; and nothing stops it, because a run that is over is

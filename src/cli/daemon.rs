@@ -45,9 +45,6 @@ pub(super) enum Verb {
     Status(StatusArguments),
     /// Show what it said
     Logs(LogsArguments),
-    /// The background process itself
-    #[command(hide = true)]
-    Run,
 }
 
 #[derive(Args)]
@@ -88,7 +85,6 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, CliError> {
         },
         Verb::Status(arguments) => status(context, &config, arguments),
         Verb::Logs(arguments) => logs(&config, arguments),
-        Verb::Run => work(context, config),
     }
 }
 
@@ -112,7 +108,7 @@ fn start(context: &Context, config: &Config) -> Result<Exit, CliError> {
     let log = begin_log(&log_file(config))?;
     let log_bytes = log.metadata()?.len();
     let mut child = command("/proc/self/exe")
-        .args(["queue-daemon", "run"])
+        .arg("queue-daemon-process")
         .current_dir(&config.home)
         // It may have been said relative to where this was typed.
         .env("KUGETSU_DIR", &config.home)
@@ -170,7 +166,8 @@ fn last_line(log: &Path, from: u64) -> Option<String> {
 }
 
 /// The background process: holds the lock for as long as it lives.
-fn work(context: &Context, config: Config) -> Result<Exit, CliError> {
+pub(super) fn work(context: &Context) -> Result<Exit, CliError> {
+    let config = context.config()?;
     // Away from the terminal that the command was typed at.
     nix::unistd::setsid().map_err(io::Error::from)?;
     let path = lock_file(&config);

@@ -12,9 +12,11 @@ mod exchange;
 mod exit;
 mod export;
 mod import;
+mod init;
 mod launch;
 mod list;
 mod logs;
+mod manual;
 mod pause;
 mod progress;
 mod prune;
@@ -24,6 +26,7 @@ mod sessions;
 mod show;
 mod stats;
 mod transcript;
+mod wait;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -76,6 +79,8 @@ enum Verb {
     Start(launch::Arguments),
     /// Go on with an issue's session now, if the cap allows
     Continue(launch::Arguments),
+    /// Wait until jobs have ended
+    Wait(wait::Arguments),
     /// Show what a job's agent logged
     Logs(logs::Arguments),
     /// List sessions, with their worktrees and branches
@@ -84,11 +89,24 @@ enum Verb {
     Destroy(sessions::destroy::Arguments),
     /// Take away worktrees, branches and sessions that have nothing of worth
     Prune(sessions::prune::Arguments),
+    /// Make kugetsu's folder and configuration, and look whether all it needs is there
+    Init(init::Arguments),
     /// See kugetsu work: a throwaway repository and a scripted agent
     Demo(demo::Arguments),
-    #[command(hide = true)]
+    /// Write completions for a shell to standard output
+    Completions(manual::CompletionsArguments),
+    /// Write the manual as man pages
+    Man(manual::ManArguments),
+}
+
+/// Processes that kugetsu starts of itself. No help and no completion knows them.
+#[derive(Parser)]
+enum Internal {
+    /// What `start` and `continue` leave behind
     Supervise(launch::SuperviseArguments),
-    #[command(hide = true)]
+    /// What `queue-daemon start` leaves behind
+    QueueDaemonProcess,
+    /// The agent of `demo`
     DemoAgent,
 }
 
@@ -122,6 +140,11 @@ enum QueueVerb {
     Resume,
 }
 
+enum Call {
+    Verb(Verb),
+    Internal(Internal),
+}
+
 /// Runs one command, and gives its exit code.
 pub fn run(
     arguments: impl Iterator<Item = OsString>,
@@ -134,16 +157,23 @@ pub fn run(
         // A shim lives as long as its agent, and needs none of what follows.
         return run_shim(&PathBuf::from(folder));
     }
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
-        Err(error) => return refuse_usage(&error),
+    let call = match Internal::try_parse_from(&arguments) {
+        Ok(internal) => Call::Internal(internal),
+        Err(_) => match Cli::try_parse_from(&arguments) {
+            Ok(cli) => Call::Verb(cli.verb),
+            Err(error) => return refuse_usage(&error),
+        },
     };
     let environment: BTreeMap<String, String> = environment
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let program = arguments.first().map(|name| name.to_string_lossy().into_owned());
     let context = Context::new(environment, program.unwrap_or_else(|| "kugetsu".into()));
-    let exit = dispatch(cli.verb, &context).unwrap_or_else(|error| {
+    let done = match call {
+        Call::Verb(verb) => dispatch(verb, &context),
+        Call::Internal(internal) => dispatch_internal(&internal, &context),
+    };
+    let exit = done.unwrap_or_else(|error| {
         context.complain(&error);
         error.exit
     });
@@ -166,16 +196,26 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::Pause(arguments)) => pause::run(context, &arguments),
         Verb::Queue(QueueVerb::Resume) => pause::resume(context),
         Verb::Worker(arguments) => worker::run(context, &arguments),
+        Verb::Init(arguments) => init::run(context, &arguments),
+        Verb::Wait(arguments) => wait::run(context, &arguments),
+        Verb::Completions(arguments) => manual::completions(&arguments),
+        Verb::Man(arguments) => manual::man(&arguments),
         Verb::QueueDaemon(verb) => daemon::run(context, &verb),
         Verb::Start(arguments) => launch::run(context, arguments, "started"),
         Verb::Continue(arguments) => launch::run(context, arguments, "continued"),
-        Verb::Supervise(arguments) => launch::supervise(context, &arguments),
         Verb::Logs(arguments) => logs::run(context, &arguments),
         Verb::List(arguments) => sessions::list::run(context, &arguments),
         Verb::Destroy(arguments) => sessions::destroy::run(context, &arguments),
         Verb::Prune(arguments) => sessions::prune::run(context, &arguments),
         Verb::Demo(arguments) => demo::run(context, &arguments),
-        Verb::DemoAgent => demo::agent(context),
+    }
+}
+
+fn dispatch_internal(internal: &Internal, context: &Context) -> Result<Exit, CliError> {
+    match internal {
+        Internal::Supervise(arguments) => launch::supervise(context, arguments),
+        Internal::QueueDaemonProcess => daemon::work(context),
+        Internal::DemoAgent => demo::agent(context),
     }
 }
 

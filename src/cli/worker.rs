@@ -103,13 +103,20 @@ pub(super) fn check_programs(context: &Context, config: &Config) -> Result<(), C
 
 /// Without an identity every commit of an agent fails.
 fn check_identity(config: &Config) {
-    let known = git(&config.home).args(["var", "GIT_COMMITTER_IDENT"]).output();
-    if !known.is_ok_and(|output| output.status.success()) {
+    if committer(config).is_none() {
         tracing::warn!(
             "git does not know who you are, so commits of agents will fail: \
              git config --global user.name NAME, and user.email ADDRESS"
         );
     }
+}
+
+/// Whose name commits bear: `NAME <ADDRESS>`.
+pub(super) fn committer(config: &Config) -> Option<String> {
+    let output = git(&config.home).args(["var", "GIT_COMMITTER_IDENT"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    // Behind it is the time.
+    text.split_once('>').map(|(name, _)| format!("{name}>"))
 }
 
 fn find_program(context: &Context, program: &str) -> Option<PathBuf> {

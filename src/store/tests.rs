@@ -88,6 +88,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
+fn run(started_at: Timestamp) -> Run {
+    Run { pid: 1, start_time: 2, boot_id: "b".into(), folder: "f".into(), started_at, round: 1 }
+}
+
+fn session(job: &Job) -> Session {
+    Session {
+        issue: job.issue.clone(),
+        id: None,
+        worktree: "w".into(),
+        branch: "b".into(),
+        last_job: job.id,
+        created_at: Timestamp(1),
+        used_at: Timestamp(1),
+    }
+}
+
 /// The operation of a step, with the tokens that the reference has.
 fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
     let policy = RetryPolicy { max_attempts: 2, backoff_ms_first: 100, backoff_ms_max: 1000 };
@@ -115,15 +131,7 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
         Step::Claim { cap } => Op::Claim(claim(cap)),
         Step::Launch { issue, cap } => Op::Launch(new(issue), claim(cap)),
         Step::Start { job, token: t } => {
-            let run = Run {
-                pid: 1,
-                start_time: 2,
-                boot_id: "b".into(),
-                folder: "f".into(),
-                started_at: reference.now(),
-                round: 1,
-            };
-            Op::Apply(id(job), Event::Start { token: token(job, t), run })
+            Op::Apply(id(job), Event::Start { token: token(job, t), run: run(reference.now()) })
         }
         Step::Renew { job, token: t } => {
             Op::Apply(id(job), Event::Renew { token: token(job, t), lease_ms: 1500 })
@@ -164,15 +172,7 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
         }
         Step::SaveSession { job, token: t } => {
             let (job, token) = (id(job), token(job, t));
-            let session = Session {
-                issue: reference.get(job).expect("memory reads")?.issue,
-                id: None,
-                worktree: "w".into(),
-                branch: "b".into(),
-                last_job: job,
-                created_at: Timestamp(1),
-                used_at: Timestamp(1),
-            };
+            let session = session(&reference.get(job).expect("memory reads")?);
             Op::SaveSession { job, token, session }
         }
         Step::Edit { job, priority, delay } => {

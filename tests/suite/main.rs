@@ -10,3 +10,4 @@ mod sessions;
 mod sharing;
 mod support;
 mod tidy;
+mod verbs;
