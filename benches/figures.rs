@@ -5,6 +5,7 @@
 //! because the load of other programs comes and goes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -17,10 +18,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kugetsu::IssueRef;
 use kugetsu::job::{JobId, NewJob, StateKind, limits};
-use kugetsu::process::command;
 use kugetsu::queue::Queue;
 use kugetsu::store::{ListQuery, Op, RedbStore};
-use kugetsu::time::{SystemClock, monotonic, pause};
+use kugetsu::time::SystemClock;
 use tempfile::TempDir;
 
 /// Jobs in a full queue.
@@ -323,6 +323,21 @@ impl World {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "figures start programs as their users do")]
+fn command(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is measured is measured by it")]
+fn monotonic() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a time that is measured passes")]
+fn pause(duration: Duration) {
+    thread::sleep(duration);
+}
+
 const MESSAGE: &str = "fix the bug that makes the list forget its last entry";
 
 fn issue(number: u64) -> IssueRef {
@@ -376,7 +391,8 @@ impl Busy {
         let worker = world.worker();
         words.recv_timeout(PATIENCE).expect("the agent starts");
         let queue = world.queue();
-        let query = ListQuery { states: vec![StateKind::Notified], issue: None, limit: 1 };
+        let mut query = ListQuery::all(1);
+        query.states = vec![StateKind::Notified];
         let job = queue.list(&query).expect("a read").items.first().expect("it runs").id;
         Busy { world, worker, queue, job }
     }
@@ -426,7 +442,8 @@ fn one_start(
     let began = Instants::now();
     time(&mut world.enqueue(number));
     let word = words.recv_timeout(PATIENCE).expect("the agent starts");
-    let query = ListQuery { states: Vec::new(), issue: Some(issue(number)), limit: usize::MAX };
+    let mut query = ListQuery::all(usize::MAX);
+    query.issue = Some(issue(number));
     let jobs = queue.list(&query).expect("a read").items;
     let job = jobs.iter().map(|job| job.id).max().expect("it was enqueued");
     wait_until_ended(queue, job);

@@ -14,6 +14,7 @@ use crate::worker::{OnTerminate, Settings};
 
 /// How kugetsu behaves.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Config {
     /// Where everything is.
     pub home: PathBuf,
@@ -21,25 +22,25 @@ pub struct Config {
     pub store: PathBuf,
     /// Most agents at once.
     pub max_agents: u32,
-    /// Wall-clock limit of a run.
+    /// Wall-clock limit of a run, in milliseconds.
     pub timeout_ms: u64,
     /// How often to try what the network refuses.
     pub network_attempts: u32,
-    /// How long to wait in between.
+    /// How long to wait in between, in milliseconds.
     pub network_delay_ms: u64,
     /// Where new work starts; `None` looks for it.
     pub base_branch: Option<String>,
     /// Given to agents in their environment.
     pub gitea_token: Option<String>,
-    /// How often a worker looks without a hint.
+    /// How often a worker looks without a hint, in milliseconds.
     pub poll_ms: u64,
-    /// How long a lease holds.
+    /// How long a lease holds, in milliseconds.
     pub lease_ms: u64,
-    /// From TERM to KILL.
+    /// From TERM to KILL, in milliseconds.
     pub kill_grace_ms: u64,
     /// Most bytes that a run may log.
     pub log_bytes_max: u64,
-    /// Least time between two starts.
+    /// Least time between two starts, in milliseconds.
     pub spawn_delay_ms: u64,
     /// What failures cost.
     pub policy: RetryPolicy,
@@ -56,6 +57,7 @@ pub struct Config {
 }
 
 /// One key of the configuration.
+#[non_exhaustive]
 pub struct Key {
     /// As it is written in the file and in the environment.
     pub name: &'static str,
@@ -275,6 +277,12 @@ impl Config {
     /// Reads the environment, and the file `config` in kugetsu's folder if there is one.
     ///
     /// The environment goes before the file. `KUGETSU_DIR`, or `.kugetsu` in `HOME`, is the folder.
+    /// The environment is what the caller says: `std::env::vars().collect()`, or nothing of that.
+    ///
+    /// # Errors
+    ///
+    /// When there is no folder, the file cannot be read, a line is not `KEY=value`, or a key or its
+    /// value is not known. The text names the place.
     pub fn load(environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
         let home = home(environment)?;
         let path = home.join("config");
@@ -328,7 +336,7 @@ impl Config {
         })
     }
 
-    /// The settings of a worker.
+    /// The settings of a worker that does not end by itself.
     pub fn worker(&self) -> Settings {
         Settings {
             cap: self.max_agents,
@@ -340,7 +348,7 @@ impl Config {
         }
     }
 
-    /// The settings of agent runs.
+    /// The settings of agent runs. The shim is the program that runs.
     pub fn agents(&self) -> AgentSettings {
         let token = self.gitea_token.clone();
         AgentSettings {
@@ -505,7 +513,7 @@ fn hours(text: &str) -> Result<u64, String> {
 }
 
 /// `30s`, `1h 30m`, `250ms`; a bare number is seconds.
-pub fn duration_ms(text: &str) -> Result<u64, String> {
+pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
     let parsed = match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text).ok(),

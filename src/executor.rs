@@ -11,18 +11,48 @@ pub use crate::worker::{Ending, Stop};
 /// Does the work of jobs, each on a thread of its own.
 ///
 /// A closure `Fn(&Job, &Control) -> Report` is one. Work that lives in this process ends with it:
-/// a worker that dies leaves such jobs to the lapse of their lease, and they run again.
+/// a worker that dies leaves such jobs to the lapse of their lease, and they run again. So work
+/// that must not be done twice looks first whether it is done.
+///
+/// Only [`execute`](Executor::execute) must be written. The other methods are for work that
+/// outlives its worker, as agents do.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kugetsu::executor::{Control, Ending, Executor, Stop};
+/// use kugetsu::job::{Reason, Report};
+/// use kugetsu::Job;
+///
+/// struct Slices;
+///
+/// impl Executor for Slices {
+///     fn execute(&self, _job: &Job, control: &Control) -> Ending {
+///         for _slice in 0..3 {
+///             // … a slice of the work, and then a look whether to go on …
+///             match control.stop().recv_timeout(Duration::from_millis(10)) {
+///                 Ok(Stop::LeaseLost) => return Ending::LeftAlone,
+///                 Ok(_) => return Ending::Over(Report::new(Reason::Shutdown, "told to stop")),
+///                 Err(_) => {}
+///             }
+///         }
+///         Ending::Over(Report::new(Reason::Done, "3 slices"))
+///     }
+/// }
+/// ```
 pub trait Executor: Send + Sync + 'static {
-    /// Works on a claimed job until it is over, or until told to stop.
+    /// Works on a claimed job until it is over, or until told to stop. The lease is renewed
+    /// meanwhile. A panic ends the attempt with [`Reason::AgentError`](crate::job::Reason).
     fn execute(&self, job: &Job, control: &Control) -> Ending;
 
-    /// Looks at what the worker of a lapsed lease left of the job.
+    /// Looks at what the worker of a lapsed lease left of the job. The job stays with its lease
+    /// while this says [`Found::Alive`].
     fn inspect(&self, job: &Job) -> Found {
         let _ = job;
         Found::NothingRan
     }
 
-    /// Jobs of which something is left outside of the store.
+    /// Jobs of which something is left outside of the store. Those that have ended are tidied.
     fn leftovers(&self) -> Vec<JobId> {
         Vec::new()
     }
@@ -41,16 +71,17 @@ impl<F: Fn(&Job, &Control) -> Report + Send + Sync + 'static> Executor for F {
 
 /// What a dead worker left of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Found {
     /// Something of it is alive. Nobody else may work on the issue.
     Alive,
-    /// The work never began.
+    /// The work never began, or may begin anew: the job is put back, and it costs nothing.
     NothingRan,
     /// The work is over.
     Ended(Report),
 }
 
-/// What an execution needs of the worker.
+/// What an execution needs of the worker: the word to stop, and its job's lease.
 pub struct Control {
     pub(crate) queue: Queue,
     pub(crate) id: JobId,
@@ -60,6 +91,7 @@ pub struct Control {
 
 impl Control {
     /// Tells when and why to stop. May speak more than once, the later word being the stronger.
+    /// A worker waits for an execution that does not listen.
     pub fn stop(&self) -> &Receiver<Stop> {
         &self.stop
     }
@@ -70,16 +102,28 @@ impl Control {
     }
 
     /// Records the process that will do the work. Only after this has succeeded may it begin.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::start`]. The process must not begin then; see [`is_lease_lost`].
     pub fn record_run(&self, run: Run) -> Result<(), QueueError> {
         self.queue.start(self.id, self.token, run).map(drop)
     }
 
-    /// The session of an issue.
+    /// The session of the job's issue, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Store`].
     pub fn session(&self, job: &Job) -> Result<Option<Session>, QueueError> {
         self.queue.session(&job.issue)
     }
 
     /// Remembers an issue's session.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::save_session`].
     pub fn save_session(&self, session: Session) -> Result<(), QueueError> {
         self.queue.save_session(self.id, self.token, session)
     }
@@ -90,7 +134,8 @@ impl Control {
     }
 }
 
-/// Whether an error says that the lease is not the writer's any more.
+/// Whether an error says that the lease is not the writer's any more: the job is another one's, has
+/// ended or is gone. The work is to be let go then, and nothing is to be reported.
 pub fn is_lease_lost(error: &QueueError) -> bool {
     match error {
         QueueError::Refused(refused) => matches!(

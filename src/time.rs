@@ -1,15 +1,25 @@
-//! Time as the engine sees it. Only [`SystemClock`] and the functions beside it ask the system.
+//! Time as the engine sees it: milliseconds since 1970, said by a [`Clock`].
+//!
+//! Only [`SystemClock`] and the functions beside it ask the system.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A moment: milliseconds since 1970-01-01T00:00:00Z.
+/// A moment: milliseconds since 1970-01-01T00:00:00Z. Shown as RFC 3339 in UTC.
+///
+/// ```
+/// use kugetsu::time::Timestamp;
+///
+/// let noon = Timestamp(1_700_000_000_000);
+/// assert_eq!(noon.plus_ms(1_500).to_string(), "2023-11-14T22:13:21.500Z");
+/// assert_eq!(noon.plus_ms(1_500).ms_since(noon), 1_500);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Later by so many milliseconds.
+    /// Later by so many milliseconds, and never beyond what a `u64` holds.
     pub fn plus_ms(self, ms: u64) -> Timestamp {
         Timestamp(self.0.saturating_add(ms))
     }
@@ -41,13 +51,13 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Says what time it is. Tests pass their own.
+/// Says what time it is to a store, which says it to everybody else. Tests pass their own.
 pub trait Clock: Send + Sync {
-    /// Now.
+    /// Now. It may jump, also back: an alarm that is set by it is only looked at again.
     fn now(&self) -> Timestamp;
 }
 
-/// The system's clock.
+/// The system's clock: what a program gives to its store.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -61,7 +71,7 @@ impl Clock for SystemClock {
 
 /// Milliseconds on a clock that never jumps, from a start of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Monotonic(pub u64);
+pub(crate) struct Monotonic(pub u64);
 
 impl Monotonic {
     /// Later by so many milliseconds.
@@ -72,12 +82,12 @@ impl Monotonic {
 
 /// A reading of a clock that never jumps, for measuring how long something takes.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
-pub fn monotonic() -> Instant {
+pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }
 
 /// Blocks the thread. For bounded back-off only, never to wait for an effect.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
-pub fn pause(duration: Duration) {
+pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

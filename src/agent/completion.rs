@@ -7,6 +7,7 @@ use crate::process::run::{Cause, ExitRecord};
 
 /// What counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completion {
     /// New commits on the branch.
     Commits,

@@ -1,4 +1,7 @@
 //! Agents at work: a worktree, a session, a run behind a shim, and a verdict from the commits.
+//!
+//! A program of its own runs agents with [`AgentExecutor`], by the settings that
+//! [`Config::agents`](crate::config::Config::agents) gives, and a worker that runs them.
 
 mod completion;
 pub(crate) mod git;
@@ -36,12 +39,28 @@ use self::leftover::Left;
 use self::repository::{Traces, Worktree};
 
 pub use self::completion::Completion;
-pub use self::repository::clone_repository;
-pub use self::template::{Template, Values};
-pub use self::workplace::{Workplace, remove_workplace};
+pub(crate) use self::repository::clone_repository;
+pub use self::template::Template;
+pub(crate) use self::template::Values;
+pub(crate) use self::workplace::{Workplace, remove_workplace};
 
-/// How agents are run.
+/// How agents are run. [`Config::agents`](crate::config::Config::agents) makes one, from defaults, a
+/// file and an environment.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use kugetsu::agent::Template;
+/// use kugetsu::config::Config;
+///
+/// let environment = BTreeMap::from([("KUGETSU_DIR".into(), "/var/lib/agents".into())]);
+/// let mut settings = Config::load(&environment)?.agents();
+/// settings.command = Template::parse("my-agent --in {worktree}")?;
+/// settings.shim = "/usr/local/bin/kugetsu".into();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AgentSettings {
     /// Where repositories, worktrees, runs and logs are.
     pub home: PathBuf,
@@ -53,19 +72,20 @@ pub struct AgentSettings {
     pub base_branch: Option<String>,
     /// What counts as done.
     pub completion: Completion,
-    /// Wall-clock limit of a run, when the job has none of its own.
+    /// Wall-clock limit of a run in milliseconds, when the job has none of its own.
     pub timeout_ms: u64,
-    /// From TERM to KILL.
+    /// From TERM to KILL, in milliseconds.
     pub kill_grace_ms: u64,
     /// Most bytes that a run may log.
     pub log_bytes_max: u64,
-    /// How often to try what the network refuses.
+    /// How often to try what the network refuses, the first time counted.
     pub network_attempts: u32,
-    /// How long to wait in between.
+    /// How long to wait in between, in milliseconds.
     pub network_delay_ms: u64,
-    /// Given to the agent by its environment, and written down nowhere.
+    /// Names and values, given to the agent by its environment, and written down nowhere.
     pub secrets: Vec<(String, String)>,
-    /// The program whose verb `shim` is the shim: kugetsu itself.
+    /// The program whose verb `shim` is the shim: `kugetsu`. Not set otherwise it is the program
+    /// that runs, so another one than kugetsu says where that is.
     pub shim: PathBuf,
 }
 
@@ -83,7 +103,7 @@ impl AgentSettings {
     }
 
     /// Issues that have a worktree, in the order of their names.
-    pub fn issues_with_worktree(&self) -> io::Result<Vec<IssueRef>> {
+    pub(crate) fn issues_with_worktree(&self) -> io::Result<Vec<IssueRef>> {
         let entries = match fs::read_dir(self.worktrees()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -116,7 +136,7 @@ impl AgentSettings {
 }
 
 /// The file that a job's agents log to, below kugetsu's folder.
-pub fn log_file(home: &Path, id: JobId) -> PathBuf {
+pub(crate) fn log_file(home: &Path, id: JobId) -> PathBuf {
     home.join("logs").join(format!("dev-{id}.log"))
 }
 
@@ -125,7 +145,7 @@ pub fn log_file(home: &Path, id: JobId) -> PathBuf {
 const ENVIRONMENT_REMOVED: [&str; 6] =
     ["OPENCODE", "OPENCODE_PID", "OPENCODE_SERVER_*", "AGENT", "NOTIFY_SOCKET", "WATCHDOG_*"];
 
-/// Runs agents on issues.
+/// Runs agents on issues, each in its issue's worktree and behind a shim, which outlives its worker.
 pub struct AgentExecutor {
     settings: AgentSettings,
 }
@@ -249,6 +269,10 @@ impl Executor for AgentExecutor {
 
 impl AgentExecutor {
     /// An executor with folders to work in, which are made if they are not there.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be made.
     pub fn new(settings: AgentSettings) -> io::Result<AgentExecutor> {
         for folder in ["repos", "worktrees", "runs", "logs"] {
             DirBuilder::new().recursive(true).mode(0o700).create(settings.home.join(folder))?;

@@ -4,6 +4,14 @@
 //! in them is empty.
 
 /// A command template that parsed.
+///
+/// ```
+/// use kugetsu::agent::Template;
+///
+/// Template::parse("my-agent --title 'job {job}' [ --session {session} ]")?;
+/// assert!(Template::parse("my-agent {what}").is_err());
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -17,7 +25,7 @@ enum Part {
 
 /// What a template is filled with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Values {
+pub(crate) struct Values {
     /// The file with the message, which is also the agent's standard input.
     pub message_file: String,
     /// The agent's session to continue; empty for a new one.
@@ -53,6 +61,11 @@ const NAMES: &str = "{message_file} {session} {worktree} {job} {attempt} {issue}
 
 impl Template {
     /// Splits a template as a shell would split words, and checks its placeholders.
+    ///
+    /// # Errors
+    ///
+    /// A text that says what is wrong with it: quotes or brackets that are not closed, a
+    /// placeholder that there is not, no program.
     pub fn parse(text: &str) -> Result<Template, String> {
         let words = shell_words::split(text).map_err(|error| format!("{error} in {text:?}"))?;
         let mut parts = Vec::new();
@@ -81,7 +94,7 @@ impl Template {
     }
 
     /// The program as it is written, placeholders and all.
-    pub fn program(&self) -> &str {
+    pub(crate) fn program(&self) -> &str {
         match self.parts.first() {
             Some(Part::Word(program)) => program,
             Some(Part::Optional(_)) | None => "",
@@ -89,7 +102,7 @@ impl Template {
     }
 
     /// Whether the agent is told which session to continue.
-    pub fn has_sessions(&self) -> bool {
+    pub(crate) fn has_sessions(&self) -> bool {
         self.parts.iter().any(|part| match part {
             Part::Word(word) => word.contains("{session}"),
             Part::Optional(words) => words.iter().any(|word| word.contains("{session}")),
@@ -97,7 +110,7 @@ impl Template {
     }
 
     /// Program and arguments.
-    pub fn fill(&self, values: &Values) -> Vec<String> {
+    pub(crate) fn fill(&self, values: &Values) -> Vec<String> {
         let mut arguments = Vec::new();
         for part in &self.parts {
             match part {

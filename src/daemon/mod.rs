@@ -1,5 +1,6 @@
-//! The shell round the worker's mind: threads, channels, and the effects of its actions.
+//! A worker: it claims a queue's jobs, gives them to an executor, and writes down how they ended.
 //!
+//! This is the shell round the worker's mind: threads, channels, and the effects of its actions.
 //! One thread owns the mind and sleeps in `select!`; one talks to the store; each job has a thread
 //! for its execution. This module has no rules of its own.
 
@@ -26,27 +27,46 @@ use crate::queue::{Queue, QueueError};
 use crate::time::{self, Monotonic};
 use crate::worker::{Action, Event, Exit, Mind, Notice, Settings};
 
-/// A word from outside to a running worker.
+/// A word from outside to a running worker. A second one, of either kind, ends the running jobs and
+/// puts them back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Word {
-    /// A supervisor wants it to end (SIGTERM).
+    /// A supervisor wants it to end (SIGTERM):
+    /// [`Settings::on_terminate`](crate::worker::Settings) says how.
     Terminate,
-    /// A person wants it to end (SIGINT).
+    /// A person wants it to end (SIGINT): it claims no more and waits for what runs.
     Interrupt,
 }
 
 /// Runs a queue's jobs through an executor.
 ///
-/// ```no_run
-/// use kugetsu::daemon::Worker;
+/// A program has as many as it likes; each has its own executor, and takes any job of the queue. It
+/// installs no signal handlers: the program passes words on. Where a supervisor has set
+/// `NOTIFY_SOCKET`, it says there that it is ready, alive and stopping.
+///
+/// ```
+/// use std::thread;
+///
+/// use kugetsu::crossbeam_channel::bounded;
+/// use kugetsu::daemon::{Word, Worker};
+/// use kugetsu::executor::Control;
 /// use kugetsu::job::{Reason, Report};
-/// # fn example(queue: kugetsu::queue::Queue, settings: kugetsu::worker::Settings) -> Result<(), Box<dyn std::error::Error>> {
-/// let worker = Worker::new(queue, settings, |job: &kugetsu::job::Job, _: &_| {
+/// use kugetsu::store::MemoryStore;
+/// use kugetsu::worker::{Exit, Settings};
+/// use kugetsu::{Job, Queue};
+///
+/// let queue = Queue::new(MemoryStore::default());
+/// let worker = Worker::new(queue, Settings::default(), |job: &Job, _: &Control| {
 ///     Report::new(Reason::Done, format!("did {}", job.message))
 /// })?;
-/// worker.run(&crossbeam_channel::never())?;
-/// # Ok(())
-/// # }
+///
+/// let (tell, words) = bounded(1);
+/// let running = thread::spawn(move || worker.run(&words));
+/// // … the program's own work …
+/// tell.send(Word::Interrupt)?;
+/// assert_eq!(running.join().expect("no panic")?, Exit::Interrupted);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Worker {
     queue: Queue,
@@ -58,7 +78,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with a name of its own.
+    /// A worker with a name of its own. It does nothing until it is run.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say who this process is, for the name: without `/proc`.
     pub fn new(
         queue: Queue,
         settings: Settings,
@@ -74,18 +98,22 @@ impl Worker {
         })
     }
 
-    /// The same worker with another price for failures.
+    /// The same worker with another price for failures than [`RetryPolicy::default`].
     pub fn with_policy(self, policy: RetryPolicy) -> Worker {
         Worker { policy, ..self }
     }
 
-    /// The same worker, which removes jobs that ended longer ago than this. It looks at each poll,
-    /// and removes at most [`OPS_PER_COMMIT_MAX`](crate::job::limits::OPS_PER_COMMIT_MAX) at a time.
+    /// The same worker, which removes jobs that ended longer ago than this, in milliseconds; `None`
+    /// keeps them. It looks at each poll, and removes at most [`OPS_PER_COMMIT_MAX`](crate::job::limits::OPS_PER_COMMIT_MAX) at a time.
     pub fn with_retention(self, retention_ms: Option<u64>) -> Worker {
         Worker { retention_ms, ..self }
     }
 
-    /// Settles what dead workers left, once and now.
+    /// Settles what dead workers left, once and now. A worker that runs does so by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Store`].
     pub fn settle(&self) -> Result<(), QueueError> {
         recovery::settle(&self.queue, &*self.executor, self.policy, &[])
     }
@@ -97,8 +125,11 @@ impl Worker {
 
     /// Works until told to end, or with [`Settings::once`] until nothing is left.
     ///
-    /// Fails when the store cannot be used any more, and leaves its jobs to the lapse of their
-    /// leases then.
+    /// # Errors
+    ///
+    /// [`QueueError::Worker`] if the system gives it no thread, [`QueueError::Store`] when the
+    /// store cannot be used any more; its jobs are left to the lapse of their leases then. A store
+    /// that is busy for a while is no reason to end.
     pub fn run(self, words: &Receiver<Word>) -> Result<Exit, QueueError> {
         let start = time::monotonic();
         let mind = Mind::new(self.settings.clone(), since(start));
@@ -106,6 +137,10 @@ impl Worker {
     }
 
     /// Works on one job that was claimed under this worker's name or another's, and ends with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Worker::run`].
     pub fn run_one(self, job: Job, words: &Receiver<Word>) -> Result<Exit, QueueError> {
         let start = time::monotonic();
         let (mind, actions) = Mind::for_one(self.settings.clone(), Box::new(job), since(start));

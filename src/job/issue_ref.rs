@@ -27,7 +27,7 @@ pub struct IssueRef {
     key: String,
 }
 
-/// Why a text is not an issue reference.
+/// Why a text is not an issue reference. Shown with the beginning of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}: {text:?}")]
 pub struct Malformed {

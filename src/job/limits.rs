@@ -1,6 +1,7 @@
 //! Every bound of the engine, in one place.
 //!
-//! A loop, buffer, wait or table scan without one of these behind it is a bug.
+//! A loop, buffer, wait or table scan without one of these behind it is a bug. They are here to be
+//! read: a number may change with any version.
 
 /// Longest message of a job, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;

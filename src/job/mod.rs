@@ -1,10 +1,14 @@
 //! What a job is and how it may change. Pure: no I/O, clock, randomness or threads.
+//!
+//! A [`NewJob`] is asked for; the store makes a [`Job`] of it, which is in one [`State`] at a time.
+//! An [`Event`] may change that, or is [`Refused`]. `docs/STATES.md` in the repository has the
+//! picture, and every answer.
 
 pub mod issue_ref;
 pub mod limits;
-pub mod order;
-pub mod retry;
-pub mod transition;
+pub(crate) mod order;
+pub(crate) mod retry;
+pub(crate) mod transition;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,9 +17,17 @@ use crate::time::Timestamp;
 
 pub use issue_ref::IssueRef;
 pub use retry::RetryPolicy;
-pub use transition::{Event, Finding, Next, Refused};
+pub(crate) use transition::Next;
+pub use transition::{Event, Finding, Refused};
 
 /// Number of a job: 1, 2, 3 … in the order of enqueueing, never used twice.
+///
+/// ```
+/// use kugetsu::JobId;
+///
+/// assert_eq!("41".parse(), Ok(JobId(41)));
+/// assert!("0".parse::<JobId>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
 
@@ -47,6 +59,9 @@ impl fmt::Display for Token {
 }
 
 /// Name of a worker, unique among all that ever used the store.
+///
+/// [`Worker`](crate::daemon::Worker) gives itself one. Whoever claims by hand makes one up that no
+/// other process has, like its host's name, its process id and a number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub String);
 
@@ -57,29 +72,45 @@ impl fmt::Display for WorkerId {
 }
 
 /// What a caller asks for.
+///
+/// ```
+/// use kugetsu::job::NewJob;
+///
+/// let mut new = NewJob::new("github.com/shoko/kugetsu#14".parse()?, "fix the bug");
+/// new.priority = 5;
+/// new.request_id = Some("webhook-7731".into());
+/// assert_eq!(new.validate(), Ok(()));
+/// # Ok::<(), kugetsu::job::issue_ref::Malformed>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewJob {
-    /// The issue to work on. Jobs of one issue run one at a time.
+    /// The issue to work on. Jobs of one issue run one at a time. Work that has no issue has a
+    /// name of the same form: what may run side by side has different numbers.
     pub issue: IssueRef,
-    /// What the agent is told. Not empty, at most [`limits::MESSAGE_BYTES_MAX`] bytes.
+    /// What the agent is told: text without NUL that is not blank, at most
+    /// [`limits::MESSAGE_BYTES_MAX`] bytes. To an executor of your own it is whatever you put in.
     pub message: String,
     /// Higher goes first. 0 unless said otherwise.
     pub priority: i16,
     /// Not to be claimed before this time; `None` is at once.
     pub run_at: Option<Timestamp>,
-    /// Wall-clock limit of one attempt in milliseconds; `None` is the worker's.
+    /// Wall-clock limit of one attempt in milliseconds, from 1 to [`limits::DURATION_MS_MAX`];
+    /// `None` is the executor's. The executor holds it: a closure looks at
+    /// [`Job::timeout_ms`] itself.
     pub timeout_ms: Option<u64>,
-    /// How many attempts, whatever the failure; `None` is the worker's number for agent errors
-    /// and one attempt for everything else.
+    /// How many attempts, whatever the failure, from 1 to [`limits::ATTEMPTS_MAX`]; `None` is the
+    /// worker's number for agent errors and one attempt for everything else.
     pub max_attempts: Option<u32>,
-    /// A second enqueue with the same request id makes nothing and answers with the first's job.
+    /// A second enqueue with the same request id makes nothing and answers with the first's job,
+    /// until that is pruned. 1 to [`limits::REQUEST_ID_BYTES_MAX`] bytes.
     pub request_id: Option<String>,
     /// Ask for nothing new while the issue has a job that is pending or running.
     pub only_if_idle: bool,
 }
 
 impl NewJob {
-    /// A job with nothing special about it.
+    /// A job with nothing special about it: of priority 0, and due at once.
     pub fn new(issue: IssueRef, message: impl Into<String>) -> NewJob {
         NewJob {
             issue,
@@ -93,7 +124,11 @@ impl NewJob {
         }
     }
 
-    /// Refuses what no store may hold. The text names the thing and its bound.
+    /// Refuses what no store may hold. Enqueueing does the same.
+    ///
+    /// # Errors
+    ///
+    /// A text that names the field that is out of its bounds, and the bound.
     pub fn validate(&self) -> Result<(), String> {
         check_message(&self.message)?;
         check_request_id(self.request_id.as_deref())?;
@@ -147,6 +182,7 @@ fn check_timeout(timeout_ms: Option<u64>) -> Result<(), String> {
 
 /// What to change of a pending job; `None` stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Edit {
     /// What the agent is told.
     pub message: Option<String>,
@@ -160,14 +196,19 @@ pub struct Edit {
 
 impl Edit {
     /// Refuses what no store may hold.
+    ///
+    /// # Errors
+    ///
+    /// A text that names the field that is out of its bounds, and the bound.
     pub fn validate(&self) -> Result<(), String> {
         self.message.as_deref().map_or(Ok(()), check_message)?;
         check_timeout(self.timeout_ms)
     }
 }
 
-/// A job as the store holds it.
+/// A job as the store held it when it was asked. A copy: changing it changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Job {
     /// Its number.
     pub id: JobId,
@@ -195,7 +236,7 @@ pub struct Job {
 
 impl Job {
     /// The pending job that a request becomes.
-    pub fn new(id: JobId, new: NewJob, now: Timestamp) -> Job {
+    pub(crate) fn new(id: JobId, new: NewJob, now: Timestamp) -> Job {
         Job {
             id,
             issue: new.issue,
@@ -215,7 +256,7 @@ impl Job {
     }
 
     /// Refuses what no store may take over from another one.
-    pub fn validate(&self) -> Result<(), String> {
+    pub(crate) fn validate(&self) -> Result<(), String> {
         check_message(&self.message)?;
         check_request_id(self.request_id.as_deref())?;
         check_max_attempts(self.max_attempts)?;
@@ -268,6 +309,9 @@ impl Job {
 }
 
 /// Where a job stands. Data lives in the variant that needs it.
+///
+/// There are no more than these: an attempt may end in new ways, a [`Reason`] each, but a job waits,
+/// is worked on, or has ended well, badly or not at all. So match all of them, without `_`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Waits for its time, its turn or a free agent.
@@ -295,7 +339,7 @@ impl State {
     }
 }
 
-/// The name of a state, as users see and type it.
+/// The name of a state, as users see and type it. As closed as [`State`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateKind {
     /// `pending`
@@ -360,6 +404,7 @@ impl FromStr for StateKind {
 
 /// What a pending job waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pending {
     /// Due from this time on.
     pub run_at: Timestamp,
@@ -369,6 +414,7 @@ pub struct Pending {
 
 /// A worker's right to a job, until a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lease {
     /// Who holds it.
     pub worker: WorkerId,
@@ -376,16 +422,18 @@ pub struct Lease {
     pub token: Token,
     /// When the job was claimed.
     pub claimed_at: Timestamp,
-    /// Lapsed from this time on, unless renewed.
+    /// Lapsed from this time on, unless renewed. Nothing happens by itself then: whoever finds it
+    /// looks at what is left of the work first ([`Finding`]).
     pub expires_at: Timestamp,
     /// The agent's process, once it is known.
     pub run: Option<Run>,
-    /// Somebody wants the job called off.
+    /// Somebody wants the job called off: whatever is reported at the end, it ends as cancelled.
     pub cancel_requested: bool,
 }
 
 /// The process that holds an agent: the shim of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Run {
     /// The shim's process id.
     pub pid: i32,
@@ -401,8 +449,36 @@ pub struct Run {
     pub round: u32,
 }
 
+impl Run {
+    /// The first round of a process. `start_time` is the 22nd field of `/proc/PID/stat`, `boot_id`
+    /// the text of `/proc/sys/kernel/random/boot_id`: together they say who the pid is.
+    pub fn new(
+        pid: i32,
+        start_time: u64,
+        boot_id: impl Into<String>,
+        folder: impl Into<String>,
+        started_at: Timestamp,
+    ) -> Run {
+        Run {
+            pid,
+            start_time,
+            boot_id: boot_id.into(),
+            folder: folder.into(),
+            started_at,
+            round: 1,
+        }
+    }
+}
+
 /// Why an attempt ended. The names are part of the contract.
+///
+/// It decides what becomes of the job. [`Reason::Done`] completes it, [`Reason::Cancelled`] cancels
+/// it, [`Reason::Shutdown`] puts it back for nothing. [`Reason::AgentError`] is tried again
+/// [`RetryPolicy::max_attempts`] times, or as often as [`NewJob::max_attempts`] says.
+/// [`Reason::Lost`], [`Reason::StartFailed`] and [`Reason::Deferred`] have budgets of their own in
+/// [`limits`]. All others end the job in error, unless it asked for several attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Reason {
     /// The work was done.
     Done,
@@ -487,6 +563,7 @@ impl fmt::Display for Reason {
 
 /// What a job has used up. A user's `retry` starts all but `claims` anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Spent {
     /// Claims ever made: the number of the last attempt.
     pub claims: u32,
@@ -500,8 +577,16 @@ pub struct Spent {
     pub deferred: u32,
 }
 
-/// What is known of an attempt that is over.
+/// What is known of an attempt that is over: what an executor answers.
+///
+/// ```
+/// use kugetsu::job::{Reason, Report};
+///
+/// let mut later = Report::new(Reason::Deferred, "the provider answers 429");
+/// later.defer_ms = Some(60_000);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// Why it ended.
     pub reason: Reason,
@@ -513,7 +598,8 @@ pub struct Report {
     pub signal: Option<i32>,
     /// New commits on the branch.
     pub commits: u32,
-    /// For [`Reason::Deferred`]: not before this many milliseconds from now.
+    /// If the job is tried again: this many milliseconds from now, in place of what the policy
+    /// says. For [`Reason::Deferred`].
     pub defer_ms: Option<u64>,
 }
 
@@ -533,6 +619,7 @@ impl Report {
 
 /// One claim of a job, from lease to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// From 1.
     pub number: u32,
@@ -552,6 +639,7 @@ pub struct Attempt {
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Why.
     pub reason: Reason,
@@ -563,6 +651,7 @@ pub struct Outcome {
 
 /// An issue's agent session, bound to its worktree. A later job of the issue continues it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Session {
     /// The issue.
     pub issue: IssueRef,
@@ -578,4 +667,24 @@ pub struct Session {
     pub created_at: Timestamp,
     /// When it was used last.
     pub used_at: Timestamp,
+}
+
+impl Session {
+    /// A session that a job makes at `now`, without an id yet.
+    pub fn new(
+        job: &Job,
+        worktree: impl Into<String>,
+        branch: impl Into<String>,
+        now: Timestamp,
+    ) -> Session {
+        Session {
+            issue: job.issue.clone(),
+            id: None,
+            worktree: worktree.into(),
+            branch: branch.into(),
+            last_job: job.id,
+            created_at: now,
+            used_at: now,
+        }
+    }
 }

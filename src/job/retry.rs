@@ -2,14 +2,23 @@
 
 use crate::job::{Reason, limits};
 
-/// How many attempts, and how far apart.
+/// How many attempts, and how far apart. [`Default`]: three, the second after half a minute.
+///
+/// ```
+/// use kugetsu::job::RetryPolicy;
+///
+/// let mut policy = RetryPolicy::default();
+/// policy.max_attempts = 5;
+/// policy.backoff_ms_first = 1_000;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
-    /// Attempts for agent errors, when the job does not say.
+    /// Attempts for [`Reason::AgentError`], the first one counted, when the job does not say.
     pub max_attempts: u32,
-    /// First pause; it doubles with each failure.
+    /// First pause in milliseconds; it doubles with each failure, and half of it is random.
     pub backoff_ms_first: u64,
-    /// Longest pause.
+    /// Longest pause in milliseconds.
     pub backoff_ms_max: u64,
 }
 

@@ -9,8 +9,10 @@ use crate::job::{
 };
 use crate::time::Timestamp;
 
-/// Something that happens to one job.
+/// Something that happens to one job. [`Queue`](crate::Queue) has a method for each; as
+/// [`Op::Apply`](crate::store::Op::Apply) they go into one transaction with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// A worker takes the job.
     Claim {
@@ -18,7 +20,7 @@ pub enum Event {
         worker: WorkerId,
         /// Its fencing token, larger than any before.
         token: Token,
-        /// How long the lease holds unless renewed.
+        /// How long the lease holds unless renewed, in milliseconds.
         lease_ms: u64,
     },
     /// The agent's process is known and about to be let go.
@@ -32,7 +34,7 @@ pub enum Event {
     Renew {
         /// The lease it acts under.
         token: Token,
-        /// How long the lease holds from now.
+        /// How long the lease holds from now, in milliseconds.
         lease_ms: u64,
     },
     /// The attempt is over.
@@ -67,7 +69,7 @@ pub enum Event {
         worker: WorkerId,
         /// Its fencing token, larger than any before.
         new_token: Token,
-        /// How long the new lease holds unless renewed.
+        /// How long the new lease holds unless renewed, in milliseconds.
         lease_ms: u64,
     },
     /// Somebody calls the job off.
@@ -80,8 +82,9 @@ pub enum Event {
 
 /// What is left of a run whose worker is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Finding {
-    /// The agent never started.
+    /// The agent never started: the job is put back, and it costs nothing.
     NothingRan,
     /// The run is over.
     Ended(Report),
@@ -89,7 +92,7 @@ pub enum Finding {
 
 /// The answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// The job as it is from now on.
     Changed(Box<Job>),
     /// It was so before.
@@ -98,6 +101,7 @@ pub enum Next {
 
 /// Why an event changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// The writer's lease is not the job's lease any more.
     #[error("the lease is lost")]

@@ -10,7 +10,8 @@ use crate::store::wake::{Hub, Watch};
 use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// Jobs in memory. For tests, and as the plainest statement of what a store does.
+/// Jobs in memory. For tests, and as the plainest statement of what a store does. [`Default`] goes
+/// by the system's clock.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     rows: Mutex<Rows>,

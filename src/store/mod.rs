@@ -1,7 +1,10 @@
 //! Durable jobs: one trait in domain types, and the backends behind it.
 //!
-//! A backend selects and locks; [`crate::job::transition`] decides, for every backend, through the
-//! one interpreter in `apply`.
+//! A program opens a [`RedbStore`], or a [`MemoryStore`] in its tests, and gives it to a
+//! [`Queue`](crate::Queue), which has a method for everything that is here.
+//!
+//! A backend selects and locks; `job::transition` decides, for every backend, through the one
+//! interpreter in `apply`.
 
 mod apply;
 #[cfg(any(test, feature = "testing"))]
@@ -23,30 +26,74 @@ pub use self::redb::RedbStore;
 pub use self::wake::Watch;
 
 /// Jobs that outlive whoever put them there. Every method is one transaction.
+///
+/// It is here to be called, and to be wrapped: a [`Watch`] comes from a store of this crate alone.
+/// Methods may be added with any minor version.
+///
+/// # Errors
+///
+/// Every method that can fail does so with a [`StoreError`]: [`Io`](StoreError::Io) if the system
+/// refuses, [`Damaged`](StoreError::Damaged) or [`TooNew`](StoreError::TooNew) if the file is not
+/// one to work with, [`Latched`](StoreError::Latched) after an earlier error,
+/// [`Busy`](StoreError::Busy) if other processes held the file for more than
+/// [`STORE_WAIT_MS_MAX`](crate::job::limits::STORE_WAIT_MS_MAX). A [`MemoryStore`] never fails.
 pub trait Store: Send + Sync {
     /// The one write: all operations in one durable transaction, answered one by one.
     ///
     /// A refused operation changes nothing and does not hold up the others. When no operation
     /// changes anything, nothing is written. At most
     /// [`OPS_PER_COMMIT_MAX`](crate::job::limits::OPS_PER_COMMIT_MAX) operations.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait; then no operation has changed anything. After
+    /// [`Latched`](StoreError::Latched) alone all of them may be there, or none.
+    ///
+    /// # Panics
+    ///
+    /// A [`RedbStore`] panics when it is given more operations. A queue refuses them before.
     fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, StoreError>;
 
     /// One job, or `None` if there never was one of this number or it is pruned.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn get(&self, id: JobId) -> Result<Option<Job>, StoreError>;
 
     /// A page of jobs.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
 
     /// Jobs with larger numbers than `after`, in the order of their numbers, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, StoreError>;
 
     /// How many jobs are where.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn stats(&self) -> Result<Stats, StoreError>;
 
     /// Notified jobs whose lease has run out, the longest lapsed first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError>;
 
     /// Jobs that ended so and not after `at`, those that ended first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn ended_until(
         &self,
         states: &[StateKind],
@@ -55,15 +102,27 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<JobId>, StoreError>;
 
     /// The session of an issue.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError>;
 
     /// All sessions, by issue.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
     fn sessions(&self) -> Result<Vec<Session>, StoreError>;
 
-    /// Recomputes indexes and counters from the jobs alone and says what differs.
+    /// Recomputes indexes and counters from the jobs alone and says what differs. Reads them all.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait, when nothing can be read. What differs is no error.
     fn verify(&self) -> Result<Vec<String>, StoreError>;
 
-    /// The time that this store goes by.
+    /// The time that this store goes by: its clock's.
     fn now(&self) -> Timestamp;
 
     /// Hints that something may have changed, in this process or another.
@@ -72,16 +131,20 @@ pub trait Store: Send + Sync {
 
 /// One operation of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Op {
-    /// Adds a job.
+    /// Adds a job. Answered by [`Reply::Enqueued`].
     Enqueue(NewJob),
-    /// Takes the best job that is due.
+    /// Takes the best job that is due. Answered by [`Reply::Claimed`] or
+    /// [`Reply::NothingToClaim`].
     Claim(Claim),
-    /// Adds a job and claims it, or does neither.
+    /// Adds a job and claims it, or does neither. Answered by [`Reply::Claimed`]; a request id
+    /// that is known, by [`Reply::Enqueued`] with its job.
     Launch(NewJob, Claim),
-    /// Lets something happen to one job.
+    /// Lets something happen to one job. Answered by [`Reply::Changed`] or [`Reply::AlreadySo`].
     Apply(JobId, Event),
-    /// Takes over a notified job and its run from the worker that holds it.
+    /// Takes over a notified job and its run from the worker that holds it. Answered by
+    /// [`Reply::Changed`].
     Adopt {
         /// The job.
         job: JobId,
@@ -89,10 +152,11 @@ pub enum Op {
         token: Token,
         /// The new holder.
         worker: WorkerId,
-        /// How long the new lease holds unless renewed.
+        /// How long the new lease holds unless renewed, in milliseconds.
         lease_ms: u64,
     },
-    /// Remembers the session of a job's issue, in place of the one before.
+    /// Remembers the session of a job's issue, in place of the one before. Answered by
+    /// [`Reply::Done`].
     SaveSession {
         /// The job that uses it.
         job: JobId,
@@ -105,28 +169,38 @@ pub enum Op {
     /// Answered like [`Op::Enqueue`]; one that runs is refused. A known request id is answered
     /// with its job, and the very job (of that number, issue and time of enqueueing) with itself.
     Restore(Box<Job>),
-    /// Removes a job that does not run, with its history.
+    /// Removes a job that does not run, with its history. Answered by [`Reply::Removed`].
     Remove(JobId),
-    /// Forgets the session of an issue, of which no job may be running.
+    /// Forgets the session of an issue, of which no job may be running. Answered by
+    /// [`Reply::Done`].
     ForgetSession(IssueRef),
-    /// Lets nothing be claimed until the time, or until [`Op::Resume`].
+    /// Lets nothing be claimed until the time, or until [`Op::Resume`]. Answered by
+    /// [`Reply::Done`].
     Pause {
         /// When claiming goes on by itself.
         until: Option<Timestamp>,
     },
-    /// Lets jobs be claimed again.
+    /// Lets jobs be claimed again. Answered by [`Reply::Done`].
     Resume,
 }
 
 /// Who claims, and under which bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claim {
     /// The worker.
     pub worker: WorkerId,
-    /// Most jobs that may be notified at once, in the whole store.
+    /// Most jobs that may be notified at once, in the whole store. Each claimer brings its own.
     pub cap: u32,
-    /// How long the lease holds unless renewed.
+    /// How long the lease holds unless renewed, in milliseconds.
     pub lease_ms: u64,
+}
+
+impl Claim {
+    /// A claim by `worker`, if fewer than `cap` jobs are notified in the whole store.
+    pub fn new(worker: WorkerId, cap: u32, lease_ms: u64) -> Claim {
+        Claim { worker, cap, lease_ms }
+    }
 }
 
 /// What an operation did, or why it did not.
@@ -208,7 +282,16 @@ pub enum OpRefused {
 }
 
 /// Which jobs to list.
+///
+/// ```
+/// use kugetsu::job::StateKind;
+/// use kugetsu::store::ListQuery;
+///
+/// let mut query = ListQuery::all(10);
+/// query.states = vec![StateKind::Pending, StateKind::Notified];
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListQuery {
     /// Only these states; empty is all.
     pub states: Vec<StateKind>,
@@ -218,18 +301,27 @@ pub struct ListQuery {
     pub limit: usize,
 }
 
+impl ListQuery {
+    /// The first `limit` of all jobs.
+    pub fn all(limit: usize) -> ListQuery {
+        ListQuery { states: Vec::new(), issue: None, limit }
+    }
+}
+
 /// A page of a list: running jobs first, then pending ones, both in the order of their numbers, and
 /// then ended ones, from the one that ended last.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Page {
     /// The jobs.
     pub items: Vec<Job>,
-    /// How many jobs the query has in all.
+    /// How many jobs the query has in all, those beyond the limit counted.
     pub total: u64,
 }
 
 /// How many jobs are where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// Waiting.
     pub pending: u64,
@@ -245,14 +337,15 @@ pub struct Stats {
     pub oldest_pending: Option<Timestamp>,
     /// When the next delayed job is due; not set while none is delayed.
     pub next_due: Option<Timestamp>,
-    /// Whether the queue is paused.
+    /// The pause of the queue, while there is one.
     pub paused: Option<Paused>,
 }
 
 /// A pause of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Paused {
-    /// When it ends by itself.
+    /// When it ends by itself; `None` is not before somebody resumes.
     pub until: Option<Timestamp>,
 }
 

@@ -18,6 +18,24 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 /// Receives a hint after each change of a store, several changes in one. Ends when dropped.
+///
+/// A hint says that something may have changed, not what: ask the queue. It may also be missed, so
+/// wait for one with a bound, and look then anyway.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kugetsu::job::NewJob;
+/// use kugetsu::store::MemoryStore;
+/// use kugetsu::Queue;
+///
+/// let queue = Queue::new(MemoryStore::default());
+/// let watch = queue.watch();
+/// queue.enqueue(NewJob::new("github.com/shoko/kugetsu#14".parse()?, "fix the bug"))?;
+/// let _ = watch.hints().recv_timeout(Duration::from_secs(10));
+/// assert_eq!(queue.stats()?.pending, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Watch {
     hints: Receiver<()>,
     /// Keeps the channel open when its other end gives up: a closed one would be ready for ever.

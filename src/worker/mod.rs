@@ -1,6 +1,7 @@
-//! The mind of a worker: what happened, and what to do about it. Pure: no I/O, no clock, no threads.
+//! How a worker behaves, and the mind behind that: what happened, and what to do about it. Pure: no
+//! I/O, no clock, no threads.
 //!
-//! The shell round it is [`crate::daemon`]. Every event gets its answer in [`Mind::handle`].
+//! The shell round it is [`crate::daemon`]. Every event gets its answer in `Mind::handle`.
 
 mod slot;
 #[cfg(test)]
@@ -13,17 +14,29 @@ use crate::time::Monotonic;
 use crate::worker::slot::{Phase, Slot};
 
 /// How a worker behaves.
+///
+/// ```
+/// use kugetsu::worker::Settings;
+///
+/// let mut settings = Settings::default();
+/// settings.cap = 8;
+/// settings.once = true;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settings {
-    /// Most jobs at once; 0 claims nothing and only ends what it was given.
+    /// Most jobs at once, over all workers of the queue that have the same cap; 0 claims nothing
+    /// and only ends what it was given. 3 unless said otherwise.
     pub cap: u32,
-    /// How long a lease holds; it is renewed at a third of it.
+    /// How long a lease holds, in milliseconds; it is renewed at a third of it. So long does a job
+    /// of a worker that died wait for the next one. A minute unless said otherwise.
     pub lease_ms: u64,
-    /// How often to look at the store without a hint.
+    /// How often to look at the store without a hint, in milliseconds. Ten seconds unless said
+    /// otherwise.
     pub poll_ms: u64,
-    /// Least time between two starts.
+    /// Least time between two starts, in milliseconds. 0 unless said otherwise.
     pub spawn_delay_ms: u64,
-    /// Ends when no job is pending or running any more.
+    /// Ends when no job is pending or running any more, those that wait for a retry counted.
     pub once: bool,
     /// What a supervisor's first word to end means.
     pub on_terminate: OnTerminate,
@@ -44,8 +57,10 @@ impl Default for Settings {
 
 /// What to do with running jobs when a supervisor ends the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnTerminate {
-    /// Leave them to their shims and end at once.
+    /// Leave them to their shims and end at once. Work that cannot live without the worker is told
+    /// [`Stop::Detach`] all the same, and waited for.
     Detach,
     /// Wait for them.
     Drain,
@@ -55,6 +70,7 @@ pub enum OnTerminate {
 
 /// How an execution ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// The attempt is over; this is to be recorded.
     Over(Report),
@@ -62,22 +78,25 @@ pub enum Ending {
     LeftAlone,
 }
 
-/// Why an execution is to stop.
+/// Why an execution is to stop. A word that you do not know is like [`Stop::Shutdown`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stop {
-    /// The job is called off: end the work.
+    /// The job is called off: end the work. Whatever is reported then, the job ends as cancelled.
     Cancel,
-    /// The worker is told to end: end the work, the job is put back.
+    /// The worker is told to end: end the work, and report
+    /// [`Reason::Shutdown`], which puts the job back.
     Shutdown,
     /// The worker goes, the work may stay: leave it alone if it can live without a worker.
     Detach,
-    /// The lease is somebody else's: let go of the work and touch nothing.
+    /// The lease is somebody else's: let go of the work and touch nothing. Whatever is reported
+    /// then, nothing is recorded.
     LeaseLost,
 }
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Time passed, perhaps.
     Tick,
     /// The store may have changed.
@@ -129,7 +148,7 @@ pub enum Event {
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Ask the store for a job; answered by `Claimed`, `NothingToClaim` or `StoreTrouble`.
     Claim,
     /// Execute a job; answered by `Returned`.
@@ -154,7 +173,7 @@ pub enum Action {
 
 /// What a person who watches should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// Waits for so many agents; a second signal ends them.
     Draining(usize),
     /// Ends so many agents and puts their jobs back.
@@ -165,6 +184,7 @@ pub enum Notice {
 
 /// Why the worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Exit {
     /// Nothing was left.
     Idle,
@@ -186,7 +206,7 @@ enum Mode {
 
 /// The state of a worker.
 #[derive(Debug)]
-pub struct Mind {
+pub(crate) struct Mind {
     settings: Settings,
     mode: Mode,
     slots: BTreeMap<JobId, Slot>,
@@ -234,11 +254,6 @@ impl Mind {
         mind.recovered_once = true;
         let actions = mind.begin(job, now);
         (mind, actions)
-    }
-
-    /// How many jobs it holds.
-    pub fn running(&self) -> usize {
-        self.slots.len()
     }
 
     /// When it wants to hear of the time again, at the latest.

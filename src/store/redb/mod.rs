@@ -36,7 +36,10 @@ const SCHEMA: u32 = 1;
 ///
 /// The file and a wake file beside it are made, readable by their owner alone, if they are not
 /// there. A process holds a file open once, however many stores it makes of it: they share its
-/// page cache, and redb refuses a second handle of one process in some modes.
+/// page cache, and redb refuses a second handle of one process in some modes. Any number of
+/// processes may have the file open; the system frees the locks of one that dies.
+///
+/// The file is on a local file system, which keeps `flock` and tells of writes by inotify.
 pub struct RedbStore {
     database: Arc<Database>,
     path: PathBuf,
@@ -47,7 +50,14 @@ pub struct RedbStore {
 static OPEN: Mutex<BTreeMap<PathBuf, Weak<Database>>> = Mutex::new(BTreeMap::new());
 
 impl RedbStore {
-    /// Opens the file, or makes it. Its folder must be there.
+    /// Opens the file, or makes it. Its folder must be there, and holds one queue: the wake file
+    /// is called `wake`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] if the file can be neither opened nor made, [`StoreError::Damaged`] if it
+    /// is not a queue, [`StoreError::TooNew`] if a newer version wrote it, [`StoreError::Busy`] if
+    /// others held it for more than [`limits::STORE_WAIT_MS_MAX`].
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<RedbStore, StoreError> {
         let database = open_once(path)?;
         let store =
