@@ -3,6 +3,7 @@
 mod agents;
 mod cli;
 mod daemon;
+mod examples;
 mod exchange;
 mod opencode;
 mod recovery;

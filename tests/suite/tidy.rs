@@ -57,7 +57,7 @@ fn imports_point_down() {
 
 #[test]
 fn files_stay_readable() {
-    for folder in ["src", "tests/suite"] {
+    for folder in ["src", "tests/suite", "examples", "benches"] {
         for (path, text) in files(folder, "rs") {
             let name = path.display();
             assert!(text.starts_with("//! "), "{name} does not say what it is for");
@@ -78,8 +78,9 @@ fn documents_name_files_that_are_there() {
     documents.push((root.join("README.md"), readme));
     for (path, text) in documents {
         for word in text.split(['`', '(', ')', ' ', '\n', ',']) {
-            let is_path =
-                ["src/", "docs/", "tests/", "benches/"].iter().any(|f| word.starts_with(f));
+            let is_path = ["src/", "docs/", "tests/", "benches/", "examples/"]
+                .iter()
+                .any(|f| word.starts_with(f));
             let word = word.split(':').next().unwrap_or(word).trim_end_matches('.');
             if is_path && !word.contains(['*', '{', '<', '…']) {
                 assert!(root.join(word).exists(), "{} names {word}", path.display());

@@ -305,7 +305,7 @@ impl Drop for Background {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests start programs as their users do")]
-fn program(program: &str) -> Command {
+pub fn program(program: &str) -> Command {
     Command::new(program)
 }
 
