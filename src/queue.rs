@@ -11,7 +11,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::job::{
-    Event, Finding, IssueRef, Job, JobId, NewJob, Refused, Report, RetryPolicy, Run, Session,
+    Edit, Event, Finding, IssueRef, Job, JobId, NewJob, Refused, Report, RetryPolicy, Run, Session,
     StateKind, Token, WorkerId, limits,
 };
 use crate::store::{
@@ -273,6 +273,29 @@ impl Queue {
     /// [`Refused::Wrong`] if it runs; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn retry(&self, id: JobId) -> Result<Job, QueueError> {
         self.happen(id, Event::Retry)
+    }
+
+    /// Changes what a pending job asks for. What it asked for already is no error.
+    ///
+    /// ```
+    /// use kugetsu::job::{Edit, NewJob};
+    /// use kugetsu::store::MemoryStore;
+    /// use kugetsu::Queue;
+    ///
+    /// let queue = Queue::new(MemoryStore::default());
+    /// let (job, _) = queue.enqueue(NewJob::new("github.com/shoko/kugetsu#14".parse()?, "fix"))?;
+    /// let mut edit = Edit::default();
+    /// edit.priority = Some(5);
+    /// assert_eq!(queue.edit(job.id, edit)?.priority, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OpRefused::Invalid`] for what [`Edit::validate`] refuses, [`Refused::Wrong`] if the job
+    /// is not pending any more; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
+    pub fn edit(&self, id: JobId, edit: Edit) -> Result<Job, QueueError> {
+        self.happen(id, Event::Edit(edit))
     }
 
     /// Removes jobs that ended, the oldest first, in transactions of at most
