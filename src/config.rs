@@ -348,6 +348,11 @@ impl Config {
         }
     }
 
+    /// The folder in which each worker holds a lock for as long as it lives.
+    pub fn workers(&self) -> PathBuf {
+        self.home.join("workers")
+    }
+
     /// The settings of agent runs. The shim is the program that runs.
     pub fn agents(&self) -> AgentSettings {
         let token = self.gitea_token.clone();

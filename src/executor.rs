@@ -2,7 +2,7 @@
 
 use crossbeam_channel::Receiver;
 
-use crate::job::{Job, JobId, Refused, Report, Run, Session, Token};
+use crate::job::{Job, JobId, Reason, Refused, Report, Run, Session, Token};
 use crate::queue::{Queue, QueueError};
 use crate::store::OpRefused;
 
@@ -45,8 +45,14 @@ pub trait Executor: Send + Sync + 'static {
     /// meanwhile. A panic ends the attempt with [`Reason::AgentError`](crate::job::Reason).
     fn execute(&self, job: &Job, control: &Control) -> Ending;
 
-    /// Looks at what the worker of a lapsed lease left of the job. The job stays with its lease
-    /// while this says [`Found::Alive`].
+    /// Goes on with a job that was taken over from a worker that is gone, until it is over, or until
+    /// told to stop. Work that lives in its worker's process is gone with it.
+    fn resume(&self, job: &Job, control: &Control) -> Ending {
+        let _ = (job, control);
+        Ending::Over(Report::new(Reason::Shutdown, "its worker was gone"))
+    }
+
+    /// Looks at what a worker that is gone left of the job, and waits for nothing.
     fn inspect(&self, job: &Job) -> Found {
         let _ = job;
         Found::NothingRan

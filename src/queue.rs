@@ -11,8 +11,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::job::{
-    Edit, Event, Finding, IssueRef, Job, JobId, NewJob, Refused, Report, RetryPolicy, Run, Session,
-    StateKind, Token, WorkerId, limits,
+    Edit, Event, IssueRef, Job, JobId, NewJob, Report, RetryPolicy, Run, Session, StateKind, Token,
+    WorkerId, limits,
 };
 use crate::store::{
     Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Stats, Store, StoreError,
@@ -173,7 +173,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Refused::LeaseLost`] if the lease is another one's by now, [`Refused::HasRun`] if a later
+    /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost) if the lease is another one's by now, [`Refused::HasRun`](crate::job::Refused::HasRun) if a later
     /// round is recorded; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn start(&self, id: JobId, token: Token, run: Run) -> Result<Job, QueueError> {
         self.happen(id, Event::Start { token, run })
@@ -184,7 +184,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Refused::LeaseLost`]: let go of the work, it is another one's; [`OpRefused::NoSuchJob`];
+    /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost): let go of the work, it is another one's; [`OpRefused::NoSuchJob`];
     /// [`QueueError::Store`], after which the lease holds for as long as it did.
     pub fn renew(&self, id: JobId, token: Token, lease_ms: u64) -> Result<Job, QueueError> {
         self.happen(id, Event::Renew { token, lease_ms })
@@ -197,7 +197,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Refused::LeaseLost`] if somebody else has settled the job, or this is the second time;
+    /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost) if somebody else has settled the job, or this is the second time;
     /// [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn finish(
         &self,
@@ -215,7 +215,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Refused::LeaseLost`] if that lease is not the job's any more; [`OpRefused::NoSuchJob`];
+    /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost) if that lease is not the job's any more; [`OpRefused::NoSuchJob`];
     /// [`QueueError::Store`].
     pub fn adopt(
         &self,
@@ -230,36 +230,12 @@ impl Queue {
         }
     }
 
-    /// Settles a job whose lease ran out, if nothing happened to it since it was looked at: the
-    /// caller has seen to it that nothing of the work is alive. `policy` and `seed` as for
-    /// [`Queue::finish`].
-    ///
-    /// # Errors
-    ///
-    /// [`Refused::LeaseHeld`] if the lease was renewed, [`Refused::LeaseLost`] or
-    /// [`Refused::RunChanged`] if another one was faster, [`Refused::Wrong`] if the job had no
-    /// lease; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
-    pub fn lapse(
-        &self,
-        looked_at: &Job,
-        finding: Finding,
-        policy: RetryPolicy,
-        seed: u64,
-    ) -> Result<Job, QueueError> {
-        let Some(lease) = looked_at.lease() else {
-            let refused = Refused::Wrong(looked_at.state.kind());
-            return Err(QueueError::Refused(OpRefused::Transition(looked_at.id, refused)));
-        };
-        let (token, run) = (lease.token, lease.run.clone());
-        self.happen(looked_at.id, Event::Lapse { token, run, finding, policy, seed })
-    }
-
     /// Calls a job off: at once if it is pending; if it runs, its worker ends it, and the answer
     /// is a job that is still notified. Twice is no error.
     ///
     /// # Errors
     ///
-    /// [`Refused::Wrong`] if it is completed or in error; [`OpRefused::NoSuchJob`];
+    /// [`Refused::Wrong`](crate::job::Refused::Wrong) if it is completed or in error; [`OpRefused::NoSuchJob`];
     /// [`QueueError::Store`].
     pub fn cancel(&self, id: JobId) -> Result<Job, QueueError> {
         self.happen(id, Event::Cancel)
@@ -270,7 +246,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Refused::Wrong`] if it runs; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
+    /// [`Refused::Wrong`](crate::job::Refused::Wrong) if it runs; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn retry(&self, id: JobId) -> Result<Job, QueueError> {
         self.happen(id, Event::Retry)
     }
@@ -292,7 +268,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`OpRefused::Invalid`] for what [`Edit::validate`] refuses, [`Refused::Wrong`] if the job
+    /// [`OpRefused::Invalid`] for what [`Edit::validate`] refuses, [`Refused::Wrong`](crate::job::Refused::Wrong) if the job
     /// is not pending any more; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn edit(&self, id: JobId, edit: Edit) -> Result<Job, QueueError> {
         self.happen(id, Event::Edit(edit))
@@ -372,7 +348,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Refused::LeaseLost`] if the lease is another one's by now, or the job is gone;
+    /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost) if the lease is another one's by now, or the job is gone;
     /// [`QueueError::Store`].
     pub fn save_session(
         &self,
@@ -448,16 +424,6 @@ impl Queue {
     /// [`QueueError::Store`].
     pub fn stats(&self) -> Result<Stats, QueueError> {
         Ok(self.store.stats()?)
-    }
-
-    /// Jobs whose lease has run out, the longest lapsed first, at most
-    /// [`limits::LAPSED_PER_ROUND_MAX`]. They stay so until somebody settles or adopts them.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueError::Store`].
-    pub fn lapsed(&self) -> Result<Vec<Job>, QueueError> {
-        Ok(self.store.lapsed(limits::LAPSED_PER_ROUND_MAX)?)
     }
 
     /// The session of an issue, if it has one.
@@ -664,9 +630,6 @@ mod tests {
         }
         fn stats(&self) -> Result<Stats, StoreError> {
             self.inner.stats()
-        }
-        fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
-            self.inner.lapsed(limit)
         }
         fn ended_until(
             &self,

@@ -66,11 +66,21 @@ fn attend(dir: &RunDir, shim: Identity, told: Option<Stop>) -> io::Result<()> {
         tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
         return Ok(());
     }
-    // A shim takes a second TERM for impatience, so it is told once.
+    match told {
+        Some(_) => tell_to_end(dir, shim),
+        None => Ok(()),
+    }
+}
+
+/// Tells a shim to end its agent. It takes a second TERM for impatience, so it is told once,
+/// whoever tells it.
+pub(super) fn tell_to_end(dir: &RunDir, shim: Identity) -> io::Result<()> {
     let ending = dir.file("ending");
-    if told.is_some() && dir.path().is_dir() && !ending.exists() {
+    if !ending.exists() {
         shim.signal(Signal::SIGTERM)?;
-        private_file().create(true).write(true).truncate(true).open(ending)?;
+        if dir.path().is_dir() {
+            private_file().create(true).write(true).truncate(true).open(ending)?;
+        }
     }
     Ok(())
 }

@@ -145,6 +145,9 @@ pub(crate) fn log_file(home: &Path, id: JobId) -> PathBuf {
 const ENVIRONMENT_REMOVED: [&str; 6] =
     ["OPENCODE", "OPENCODE_PID", "OPENCODE_SERVER_*", "AGENT", "NOTIFY_SOCKET", "WATCHDOG_*"];
 
+/// Runs of an attempt: the message, and if need be the reminder to commit.
+const ROUNDS: u32 = 2;
+
 /// Runs agents on issues, each in its issue's worktree and behind a shim, which outlives its worker.
 pub struct AgentExecutor {
     settings: AgentSettings,
@@ -222,6 +225,13 @@ impl Executor for AgentExecutor {
         }
     }
 
+    fn resume(&self, job: &Job, control: &Control) -> Ending {
+        match catch_unwind(AssertUnwindSafe(|| self.go_on(job, control))) {
+            Ok(Ok(report) | Err(Cut::Over(report))) => Ending::Over(report),
+            Ok(Err(Cut::LeftAlone)) | Err(_) => Ending::LeftAlone,
+        }
+    }
+
     fn inspect(&self, job: &Job) -> Found {
         let Some(lease) = job.lease() else { return Found::NothingRan };
         let Some(run) = &lease.run else { return Found::NothingRan };
@@ -283,12 +293,27 @@ impl AgentExecutor {
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
         tracing::debug!(job = %job.id, "worktree ready");
-        let mut session = self.keep_session(job, control, &worktree)?;
-        for round in 1..=2 {
+        let session = self.keep_session(job, control, &worktree)?;
+        self.run_rounds(job, control, &worktree, session, 1)
+    }
+
+    /// From this round on: the message is the first, the reminder the second and last.
+    fn run_rounds(
+        &self,
+        job: &Job,
+        control: &Control,
+        worktree: &Worktree,
+        mut session: Session,
+        first: u32,
+    ) -> Result<Report, Cut> {
+        for round in first..=ROUNDS {
             let name = format!("{}-{}-{round}", job.id, control.token());
             let dir = RunDir::at(&self.settings.runs().join(name));
-            let (run, plan) = self.start(job, control, &worktree, &session, &dir, round)?;
-            let (record, told) = self.attend(control, &dir, run)?;
+            let (running, plan) = self.start(job, control, worktree, &session, &dir, round)?;
+            let shim = running.identity;
+            // A child is waited for, so that it does not stay as a zombie.
+            let told = self.attend(control, &dir, shim, move |_| running.wait())?;
+            let record = self.record_of(&dir)?;
             self.learn_session(job, control, &mut session, &plan);
             match self.verdict(job, &plan, &record, told)? {
                 Verdict::Remind => {
@@ -301,6 +326,66 @@ impl AgentExecutor {
             }
         }
         unreachable!("a reminded agent is not reminded again")
+    }
+
+    /// Takes over a run from a worker that is gone: waits for its end, if it lives, and judges it.
+    fn go_on(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
+        let nothing_ran =
+            || Report::new(Reason::Shutdown, "its worker was gone before the agent started");
+        let Some(run) = job.lease().and_then(|lease| lease.run.as_ref()) else {
+            return Ok(nothing_ran());
+        };
+        let dir = RunDir::at(&self.settings.runs().join(&run.folder));
+        let shim = Identity { pid: run.pid, start_time: run.start_time };
+        let mut told = None;
+        if identity::boot_id().is_ok_and(|boot| boot == run.boot_id) && shim.is_alive() {
+            told = self.attend(control, &dir, shim, move |dir| {
+                dir.wait_for_shim(shim);
+                Ok(())
+            })?;
+        }
+        let record = match self.what_is_left(&dir, run)? {
+            Left::NothingRan => return Ok(nothing_ran()),
+            Left::Vanished(why) => return Ok(self.lost(&dir, why)),
+            Left::Record(record) => record,
+            Left::Alive => return Err(Cut::LeftAlone),
+        };
+        let Some(plan): Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default() else {
+            return Ok(Report::new(Reason::Lost, "the run's plan is gone or damaged"));
+        };
+        let worktree = Worktree {
+            folder: plan.worktree.clone(),
+            branch: job.issue.branch(),
+            base: plan.base.clone(),
+            head: plan.head_before.clone(),
+        };
+        let mut session = self.keep_session(job, control, &worktree)?;
+        self.learn_session(job, control, &mut session, &plan);
+        match self.verdict(job, &plan, &record, told)? {
+            Verdict::Remind => self.run_rounds(job, control, &worktree, session, plan.round + 1),
+            Verdict::Over(report) => {
+                self.forget_lost_session(job, control, session, &report);
+                Ok(report)
+            }
+        }
+    }
+
+    /// What a dead shim left, once all of its run is dead too.
+    fn what_is_left(&self, dir: &RunDir, run: &Run) -> Result<Left, Cut> {
+        let deadline = time::monotonic() + self.ending_time();
+        loop {
+            match leftover::look(dir, run, None) {
+                Ok(Left::Alive) | Err(_) if time::monotonic() < deadline => {
+                    time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
+                }
+                Ok(left) => return Ok(left),
+                Err(error) => {
+                    // Not known to be dead is alive: nobody else may work on the issue.
+                    tracing::warn!(folder = %dir.path().display(), %error, "cannot look at a run");
+                    return Err(Cut::LeftAlone);
+                }
+            }
+        }
     }
 
     /// The issue's session, in the store before anything runs in its worktree.
@@ -462,18 +547,19 @@ impl AgentExecutor {
         }
     }
 
-    /// Waits for the shim, and passes words on to it. From here on the agent may be alive, so
-    /// whatever goes wrong leaves it to recovery.
+    /// Waits for the shim, and passes words on to it; gives the word, if there was one. From here
+    /// on the agent may be alive, so whatever goes wrong leaves it to the next worker.
     fn attend(
         &self,
         control: &Control,
         dir: &RunDir,
-        running: Running,
-    ) -> Result<(ExitRecord, Option<Stop>), Cut> {
-        let shim = running.identity;
+        shim: Identity,
+        wait: impl FnOnce(&RunDir) -> io::Result<()> + Send + 'static,
+    ) -> Result<Option<Stop>, Cut> {
         let (sender, ended) = bounded(1);
         let waiter = thread::Builder::new().name("shim".into());
-        if let Err(error) = waiter.spawn(move || sender.send(running.wait())) {
+        let waited_for = dir.clone();
+        if let Err(error) = waiter.spawn(move || sender.send(wait(&waited_for))) {
             tracing::error!(%error, "no thread to wait for the agent");
             return Err(Cut::LeftAlone);
         }
@@ -481,25 +567,32 @@ impl AgentExecutor {
         let mut patience = never();
         loop {
             select! {
-                recv(ended) -> _ => break,
+                recv(ended) -> _ => return Ok(told),
                 recv(control.stop()) -> stop => match stop.unwrap_or(Stop::LeaseLost) {
                     Stop::Detach | Stop::LeaseLost => return Err(Cut::LeftAlone),
                     stop @ (Stop::Cancel | Stop::Shutdown) => {
                         if told.replace(stop).is_none() {
-                            end_shim(shim, Signal::SIGTERM);
+                            if let Err(error) = leftover::tell_to_end(dir, shim) {
+                                tracing::error!(pid = shim.pid, %error, "cannot signal the shim");
+                            }
                             patience = after(self.ending_time());
                         }
                     }
                 },
                 recv(patience) -> _ => {
                     tracing::error!(pid = shim.pid, "the shim does not end its agent; killing both");
-                    end_shim(shim, Signal::SIGKILL);
+                    // One that cannot be signalled is gone, or is looked at again.
+                    let _ = shim.signal(Signal::SIGKILL);
                     patience = after(self.ending_time());
                 }
             }
         }
+    }
+
+    /// How a run ended whose shim was ours.
+    fn record_of(&self, dir: &RunDir) -> Result<ExitRecord, Cut> {
         match dir.exit_record() {
-            Ok(Some(record)) => Ok((record, told)),
+            Ok(Some(record)) => Ok(record),
             Ok(None) => Err(self.without_record(dir)),
             Err(error) => {
                 Err(self.lost(dir, &format!("the exit record cannot be read: {error}")).into())
@@ -588,12 +681,5 @@ impl AgentExecutor {
                 self.lost(dir, "its worker was gone before it could be reminded to commit")
             }
         }
-    }
-}
-
-/// A shim that cannot be signalled is gone, or will be looked at by recovery.
-fn end_shim(shim: Identity, signal: Signal) {
-    if let Err(error) = shim.signal(signal) {
-        tracing::error!(pid = shim.pid, %error, "cannot signal the shim");
     }
 }

@@ -7,6 +7,7 @@ use crate::cli::context::{CliError, Context};
 use crate::cli::each;
 use crate::cli::exit::Exit;
 use crate::cli::render::Format;
+use crate::daemon;
 use crate::executor::Executor;
 use crate::job::{Event, JobId};
 
@@ -33,7 +34,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     each::apply(context, &queue, &arguments.ids, &Event::Cancel, arguments.format, |job| {
         let (id, issue) = (job.id, &job.issue);
         Ok(match job.lease() {
-            Some(lease) if lease.expires_at <= queue.now() => {
+            Some(_) if daemon::is_orphan(&config.workers(), job, queue.now()) => {
                 // Nobody holds it: the look that a worker would take ends its agent.
                 AgentExecutor::new(config.agents())?.inspect(job);
                 format!("Cancelling {id}: {issue} (ending its agent; the next worker records it)")

@@ -89,7 +89,7 @@ pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, CliError> {
 }
 
 fn lock_file(config: &Config) -> PathBuf {
-    config.home.join("workers/queue-daemon.lock")
+    config.home.join("queue-daemon.lock")
 }
 
 fn log_file(config: &Config) -> PathBuf {
@@ -103,7 +103,6 @@ fn start(context: &Context, config: &Config) -> Result<Exit, CliError> {
     // What is missing is better said here than in a log.
     worker::check_programs(context, config)?;
     context.queue(config)?;
-    make_folder(&config.home.join("workers"))?;
     make_folder(&config.home.join("logs"))?;
     let log = begin_log(&log_file(config))?;
     let log_bytes = log.metadata()?.len();

@@ -75,7 +75,11 @@ pub(super) fn new_worker(
         CliError::general(format!("cannot make folders in {}: {error}", config.home.display()))
     })?;
     let worker = Worker::new(queue, settings, executor)?;
-    Ok(worker.with_policy(config.policy).with_retention(config.retention_ms))
+    let worker = worker.with_policy(config.policy).with_retention(config.retention_ms);
+    let folder = config.workers();
+    worker.with_presence(&folder).map_err(|error| {
+        CliError::general(format!("cannot hold a lock in {}: {error}", folder.display()))
+    })
 }
 
 /// Better said once, now, than by every job.

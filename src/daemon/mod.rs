@@ -4,6 +4,7 @@
 //! One thread owns the mind and sleeps in `select!`; one talks to the store; each job has a thread
 //! for its execution. This module has no rules of its own.
 
+mod presence;
 mod recovery;
 mod store_thread;
 mod systemd;
@@ -11,6 +12,7 @@ mod systemd;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -18,13 +20,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
+use crate::daemon::presence::Presence;
+use crate::daemon::recovery::Recovery;
 use crate::daemon::store_thread::{Request, StoreThread};
 use crate::daemon::systemd::Supervisor;
 use crate::executor::{Control, Ending, Executor, Stop};
-use crate::job::{Job, JobId, Reason, Report, RetryPolicy, WorkerId};
+use crate::job::{Job, JobId, Reason, Report, RetryPolicy, WorkerId, order};
 use crate::process::identity::Identity;
+use crate::process::lock::Held;
 use crate::queue::{Queue, QueueError};
-use crate::time::{self, Monotonic};
+use crate::store::Watch;
+use crate::time::{self, Monotonic, Timestamp};
 use crate::worker::{Action, Event, Exit, Mind, Notice, Settings};
 
 /// A word from outside to a running worker. A second one, of either kind, ends the running jobs and
@@ -73,6 +79,9 @@ pub struct Worker {
     settings: Settings,
     policy: RetryPolicy,
     retention_ms: Option<u64>,
+    presence: Option<Presence>,
+    /// Held for as long as the worker lives.
+    _here: Option<Held>,
     executor: Arc<dyn Executor>,
     id: WorkerId,
 }
@@ -93,6 +102,8 @@ impl Worker {
             settings,
             policy: RetryPolicy::default(),
             retention_ms: None,
+            presence: None,
+            _here: None,
             executor: Arc::new(executor),
             id: new_worker_id()?,
         })
@@ -109,13 +120,27 @@ impl Worker {
         Worker { retention_ms, ..self }
     }
 
-    /// Settles what dead workers left, once and now. A worker that runs does so by itself.
+    /// The same worker, which says by a lock in this folder that it lives, and takes over the jobs
+    /// of those that die as soon as the kernel frees theirs. Without it, a dead worker's jobs wait
+    /// for the end of their leases.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made or the lock not be held.
+    pub fn with_presence(self, folder: &Path) -> io::Result<Worker> {
+        let presence = Presence::at(folder)?;
+        let here = presence.announce(&self.id, self.queue.now())?;
+        Ok(Worker { presence: Some(presence), _here: Some(here), ..self })
+    }
+
+    /// Records, once and now, how runs ended that nobody looks after. A worker that runs does so by
+    /// itself.
     ///
     /// # Errors
     ///
     /// [`QueueError::Store`].
     pub fn settle(&self) -> Result<(), QueueError> {
-        recovery::settle(&self.queue, &*self.executor, self.policy, &[])
+        Recovery::of(self).settle()
     }
 
     /// Its name.
@@ -145,6 +170,14 @@ impl Worker {
         let start = time::monotonic();
         let (mind, actions) = Mind::for_one(self.settings.clone(), Box::new(job), since(start));
         Loop::begin(self, mind, start)?.run(words, actions)
+    }
+}
+
+/// Whether nobody looks after a running job, by the folder that workers hold their locks in.
+pub(crate) fn is_orphan(presence: &Path, job: &Job, now: Timestamp) -> bool {
+    match Presence::at(presence) {
+        Ok(presence) => presence.is_orphan(job, now),
+        Err(_) => order::is_lapsed(job, now),
     }
 }
 
@@ -194,6 +227,8 @@ impl Loop {
         first_actions: Vec<Action>,
     ) -> Result<Exit, QueueError> {
         let watch = self.worker.queue.watch();
+        let presence = self.worker.presence.as_ref();
+        let others = presence.map_or_else(Watch::never, Presence::changes);
         let mut words = words.clone();
         let mut actions = first_actions;
         let mut event = Event::Tick;
@@ -213,6 +248,7 @@ impl Loop {
             event = select! {
                 recv(self.events) -> event => event.unwrap_or(Event::Tick),
                 recv(watch.hints()) -> _ => Event::Woken,
+                recv(others.hints()) -> _ => Event::OthersChanged,
                 recv(words) -> word => match word {
                     Ok(Word::Terminate) => Event::Terminate,
                     Ok(Word::Interrupt) => Event::Interrupt,
@@ -250,8 +286,9 @@ impl Loop {
             Action::LetGo(id, token) => self.store.ask(Request::LetGo(id, token)),
             Action::Renew(leases) => self.store.ask(Request::Renew(leases)),
             Action::Look(leases) => self.store.ask(Request::Look(leases)),
-            Action::Recover(own) => recovery::begin(&self.worker, own, self.tell.clone()),
-            Action::Execute(job) => self.execute(*job),
+            Action::Recover(own) => Recovery::of(&self.worker).begin(own, self.tell.clone()),
+            Action::Execute(job) => self.execute(*job, Executor::execute),
+            Action::Resume(job) => self.execute(*job, Executor::resume),
             Action::Tell(id, stop) => {
                 if let Some(sender) = self.stops.get(&id) {
                     // An execution that is over has dropped its end, and needs no word.
@@ -263,7 +300,7 @@ impl Loop {
         }
     }
 
-    fn execute(&mut self, job: Job) {
+    fn execute(&mut self, job: Job, how: fn(&dyn Executor, &Job, &Control) -> Ending) {
         let Some(token) = job.lease().map(|lease| lease.token) else { return };
         let id = job.id;
         // The mind tells an execution ever stronger words, and there are four of them.
@@ -273,7 +310,7 @@ impl Loop {
         let executor = Arc::clone(&self.worker.executor);
         let tell = self.tell.clone();
         let execution = move || {
-            let ending = catch_unwind(AssertUnwindSafe(|| executor.execute(&job, &control)))
+            let ending = catch_unwind(AssertUnwindSafe(|| how(&*executor, &job, &control)))
                 .unwrap_or_else(|_| {
                     let detail = "the executor panicked";
                     Ending::Over(Report::new(Reason::AgentError, detail))

@@ -1,4 +1,4 @@
-//! Settling what dead workers left: jobs whose lease ran out, and folders of jobs that are over.
+//! Looking after what dead workers left: running jobs, and folders of jobs that are over.
 
 use std::sync::Arc;
 use std::thread;
@@ -6,93 +6,157 @@ use std::thread;
 use crossbeam_channel::Sender;
 
 use crate::daemon::Worker;
+use crate::daemon::presence::Presence;
 use crate::executor::{Executor, Found, is_lease_lost};
-use crate::job::{Finding, Job, JobId, RetryPolicy, StateKind, limits};
+use crate::job::{Job, JobId, Reason, Report, RetryPolicy, StateKind, WorkerId, limits, order};
 use crate::queue::{Prune, Queue, QueueError};
+use crate::store::ListQuery;
 use crate::time::Timestamp;
 use crate::worker::Event;
 
-/// One round, on a thread of its own: it looks at processes and repositories.
-pub(super) fn begin(worker: &Worker, own: Vec<JobId>, tell: Sender<Event>) {
-    let queue = worker.queue.clone();
-    let executor = Arc::clone(&worker.executor);
-    let (policy, retention_ms) = (worker.policy, worker.retention_ms);
-    let failed = tell.clone();
-    let round = move || {
-        if let Err(error) = settle(&queue, &*executor, policy, &own) {
-            tracing::error!(%error, "cannot look after the jobs of dead workers");
-        }
-        if let Some(Err(error)) = retention_ms.map(|ms| forget_old_jobs(&queue, ms)) {
-            tracing::error!(%error, "cannot remove jobs that ended long ago");
-        }
-        let _ = tell.send(Event::Recovered);
-    };
-    if let Err(error) = thread::Builder::new().name("recovery".into()).spawn(round) {
-        tracing::error!(%error, "no thread to look after the jobs of dead workers");
-        let _ = failed.send(Event::Recovered);
-    }
-}
-
-/// One slice: the next round takes the next one.
-fn forget_old_jobs(queue: &Queue, retention_ms: u64) -> Result<(), QueueError> {
-    let states = StateKind::ALL.into_iter().filter(|kind| kind.is_ended()).collect();
-    let before = Timestamp(queue.now().0.saturating_sub(retention_ms));
-    let most = limits::OPS_PER_COMMIT_MAX as u64;
-    let removed = queue.prune(&Prune { states, before: Some(before), keep: 0, most })?;
-    if removed > 0 {
-        tracing::info!("removed {removed} job(s) that ended long ago");
-    }
-    Ok(())
-}
-
-pub(super) fn settle(
-    queue: &Queue,
-    executor: &dyn Executor,
+/// What a round needs to know of its worker.
+pub(super) struct Recovery {
+    queue: Queue,
+    executor: Arc<dyn Executor>,
     policy: RetryPolicy,
-    own: &[JobId],
-) -> Result<(), QueueError> {
-    for job in queue.lapsed()?.iter().filter(|job| !own.contains(&job.id)) {
-        settle_one(queue, executor, policy, job)?;
-    }
-    for id in executor.leftovers() {
-        if queue.get(id)?.is_some_and(|job| job.state.kind().is_ended()) {
-            executor.tidy(id);
-        }
-    }
-    Ok(())
+    retention_ms: Option<u64>,
+    presence: Option<Presence>,
+    worker: WorkerId,
+    lease_ms: u64,
 }
 
-fn settle_one(
-    queue: &Queue,
-    executor: &dyn Executor,
-    policy: RetryPolicy,
-    job: &Job,
-) -> Result<(), QueueError> {
-    let Some(lease) = job.lease() else { return Ok(()) };
-    let finding = match executor.inspect(job) {
-        Found::Alive => {
-            tracing::debug!(job = %job.id, "its worker is gone, its agent is not");
-            return Ok(());
+impl Recovery {
+    pub fn of(worker: &Worker) -> Recovery {
+        Recovery {
+            queue: worker.queue.clone(),
+            executor: Arc::clone(&worker.executor),
+            policy: worker.policy,
+            retention_ms: worker.retention_ms,
+            presence: worker.presence.clone(),
+            worker: worker.id.clone(),
+            lease_ms: worker.settings.lease_ms,
         }
-        Found::NothingRan => Finding::NothingRan,
-        Found::Ended(report) => Finding::Ended(report),
-    };
-    match queue.lapse(job, finding, policy, lease.token.0) {
-        Ok(settled) => {
-            let state = settled.state.kind();
-            let detail = settled.attempts.last().map_or("", |last| last.report.detail.as_str());
-            tracing::info!(
-                job = %job.id, issue = %job.issue, %state,
-                "its worker was gone, its result is taken: {detail}"
-            );
-            if state.is_ended() {
-                executor.tidy(job.id);
+    }
+
+    /// One round, on a thread of its own.
+    pub fn begin(self, own: Vec<JobId>, tell: Sender<Event>) {
+        let failed = tell.clone();
+        let round = move || {
+            for (what, done) in [
+                ("look after the jobs of dead workers", self.adopt_orphans(&own, &tell)),
+                ("clear up behind ended jobs", self.clear_up()),
+                ("remove jobs that ended long ago", self.forget_old_jobs()),
+            ] {
+                if let Err(error) = done {
+                    tracing::error!(%error, "cannot {what}");
+                }
             }
-            Ok(())
+            let _ = tell.send(Event::Recovered);
+        };
+        if let Err(error) = thread::Builder::new().name("recovery".into()).spawn(round) {
+            tracing::error!(%error, "no thread to look after the jobs of dead workers");
+            let _ = failed.send(Event::Recovered);
         }
-        // Its worker came back, or another one was faster.
-        Err(error) if is_lease_lost(&error) => Ok(()),
-        Err(QueueError::Refused(_)) => Ok(()),
-        Err(error) => Err(error),
     }
+
+    /// Takes over every run that nobody looks after.
+    fn adopt_orphans(&self, own: &[JobId], tell: &Sender<Event>) -> Result<(), QueueError> {
+        // Watched before they are looked at: whoever dies in between is heard of.
+        if let Some(Err(error)) = self.presence.as_ref().map(|p| p.watch(&self.worker, tell)) {
+            tracing::warn!(%error, "cannot watch other workers; their leases will tell");
+        }
+        for job in self.running()?.iter().filter(|job| !own.contains(&job.id)) {
+            if let Some(adopted) = self.adopt_if_orphan(job)? {
+                // The loop is gone only when the process is about to be.
+                let _ = tell.send(Event::Adopted(Box::new(adopted)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records the end of every run that nobody looks after and that is over.
+    pub fn settle(&self) -> Result<(), QueueError> {
+        for job in self.running()? {
+            if !self.is_orphan(&job) {
+                continue;
+            }
+            let report = match self.executor.inspect(&job) {
+                Found::Alive => continue,
+                Found::NothingRan => nothing_ran(),
+                Found::Ended(report) => report,
+            };
+            let Some(adopted) = self.adopt_if_orphan(&job)? else { continue };
+            let Some(lease) = adopted.lease() else { continue };
+            let (id, token) = (job.id, lease.token);
+            if job.lease().is_none_or(|looked_at| looked_at.run != lease.run) {
+                // Its worker came back in between, and began another run.
+                self.queue.renew(id, token, 0)?;
+                continue;
+            }
+            let settled = self.queue.finish(id, token, report, self.policy, token.0)?;
+            if settled.state.kind().is_ended() {
+                self.executor.tidy(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> Result<Vec<Job>, QueueError> {
+        let limit = usize::try_from(limits::AGENTS_MAX).unwrap_or(usize::MAX);
+        let query = ListQuery { states: vec![StateKind::Notified], issue: None, limit };
+        Ok(self.queue.list(&query)?.items)
+    }
+
+    fn is_orphan(&self, job: &Job) -> bool {
+        let now = self.queue.now();
+        match &self.presence {
+            Some(presence) => presence.is_orphan(job, now),
+            None => order::is_lapsed(job, now),
+        }
+    }
+
+    fn adopt_if_orphan(&self, job: &Job) -> Result<Option<Job>, QueueError> {
+        let Some(lease) = job.lease().filter(|_| self.is_orphan(job)) else { return Ok(None) };
+        match self.queue.adopt(job.id, lease.token, self.worker.clone(), self.lease_ms) {
+            Ok(adopted) => {
+                let (id, issue, from) = (job.id, &job.issue, &lease.worker);
+                tracing::info!(job = %id, %issue, %from, "taken over from a worker that is gone");
+                Ok(Some(adopted))
+            }
+            // Its worker came back, or another one was faster.
+            Err(error) if is_lease_lost(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn clear_up(&self) -> Result<(), QueueError> {
+        for id in self.executor.leftovers() {
+            if self.queue.get(id)?.is_some_and(|job| job.state.kind().is_ended()) {
+                self.executor.tidy(id);
+            }
+        }
+        let Some(presence) = &self.presence else { return Ok(()) };
+        if let Err(error) = presence.clear_up(&self.running()?, self.queue.now()) {
+            tracing::warn!(%error, "cannot clear up behind dead workers");
+        }
+        Ok(())
+    }
+
+    /// One slice: the next round takes the next one.
+    fn forget_old_jobs(&self) -> Result<(), QueueError> {
+        let Some(retention_ms) = self.retention_ms else { return Ok(()) };
+        let states = StateKind::ALL.into_iter().filter(|kind| kind.is_ended()).collect();
+        let before = Timestamp(self.queue.now().0.saturating_sub(retention_ms));
+        let most = limits::OPS_PER_COMMIT_MAX as u64;
+        let removed = self.queue.prune(&Prune { states, before: Some(before), keep: 0, most })?;
+        if removed > 0 {
+            tracing::info!("removed {removed} job(s) that ended long ago");
+        }
+        Ok(())
+    }
+}
+
+/// Of a job whose worker was gone before it came to anything.
+pub(super) fn nothing_ran() -> Report {
+    Report::new(Reason::Shutdown, "its worker was gone before the agent started")
 }

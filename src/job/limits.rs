@@ -36,8 +36,8 @@ pub const IMPORT_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const IMPORT_CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Jobs whose time has come that one transaction moves into the order of claims.
 pub const PROMOTIONS_PER_COMMIT_MAX: usize = 1_000;
-/// Lapsed leases looked at in one round of recovery.
-pub const LAPSED_PER_ROUND_MAX: usize = 100;
+/// Other workers whose end a worker waits for; of more it hears at its next poll.
+pub const WORKERS_WATCHED_MAX: usize = 64;
 /// Problems that `verify` reports before it stops looking.
 pub const PROBLEMS_MAX: usize = 100;
 /// How long a write waits for other writers of the same file.

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 pub use issue_ref::IssueRef;
 pub use retry::RetryPolicy;
 pub(crate) use transition::Next;
-pub use transition::{Event, Finding, Refused};
+pub use transition::{Event, Refused};
 
 /// Number of a job: 1, 2, 3 … in the order of enqueueing, never used twice.
 ///

@@ -48,19 +48,6 @@ pub enum Event {
         /// For the jitter of the next attempt's delay.
         seed: u64,
     },
-    /// The lease ran out, and somebody looked at what its holder left.
-    Lapse {
-        /// The lease that ran out.
-        token: Token,
-        /// The run that was looked at.
-        run: Option<Run>,
-        /// What was found.
-        finding: Finding,
-        /// What a failure costs.
-        policy: RetryPolicy,
-        /// For the jitter of the next attempt's delay.
-        seed: u64,
-    },
     /// Another worker takes over the lease and the run behind it.
     Adopt {
         /// The lease that was.
@@ -78,16 +65,6 @@ pub enum Event {
     Retry,
     /// Somebody changes what a pending job asks for.
     Edit(Edit),
-}
-
-/// What is left of a run whose worker is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Finding {
-    /// The agent never started: the job is put back, and it costs nothing.
-    NothingRan,
-    /// The run is over.
-    Ended(Report),
 }
 
 /// The answer to an event.
@@ -112,12 +89,6 @@ pub enum Refused {
     /// The job's time has not come.
     #[error("it is not due")]
     NotDue,
-    /// The lease has not run out.
-    #[error("its lease has not run out")]
-    LeaseHeld,
-    /// What was looked at is not what is there now.
-    #[error("it has another run by now")]
-    RunChanged,
     /// A run that is known cannot be replaced by an older one.
     #[error("it has a run already")]
     HasRun,
@@ -131,22 +102,6 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
         Event::Renew { token, lease_ms } => renew(job, token, lease_ms, now),
         Event::Finish { token, report, policy, seed } => {
             let lease = held(job, token)?;
-            Ok(Next::Changed(Box::new(end(job, lease, report, &policy, seed, now))))
-        }
-        Event::Lapse { token, run, finding, policy, seed } => {
-            let lease = held(job, token)?;
-            if lease.run != run {
-                return Err(Refused::RunChanged);
-            }
-            if !order::is_lapsed(job, now) {
-                return Err(Refused::LeaseHeld);
-            }
-            let report = match finding {
-                Finding::NothingRan => {
-                    Report::new(Reason::Shutdown, "its worker was gone before the agent started")
-                }
-                Finding::Ended(report) => report,
-            };
             Ok(Next::Changed(Box::new(end(job, lease, report, &policy, seed, now))))
         }
         Event::Adopt { token, worker, new_token, lease_ms } => {

@@ -2,8 +2,9 @@
 //!
 //! What the file says is a hint: whether the holder lives is known by the lock alone.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ pub fn try_take(path: &Path, now: Timestamp) -> io::Result<Option<Held>> {
         Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     }
+    // Somebody may have removed the file between its opening and its locking.
+    let own_inode = file.metadata()?.ino();
+    if fs::metadata(path).map_or(true, |there| there.ino() != own_inode) {
+        return Ok(None);
+    }
     let own = Identity::own()?;
     let text = format!("{} {} {} {}\n", own.pid, own.start_time, identity::boot_id()?, now.0);
     file.set_len(0)?;
@@ -75,7 +81,8 @@ fn look_once(path: &Path) -> io::Result<State> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Free),
         file => file?,
     };
-    let mut lock = whole_file(libc::F_WRLCK)?;
+    // Who only waits for the holder's end holds it shared for a moment, and is not meant.
+    let mut lock = whole_file(libc::F_RDLCK)?;
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(io::Error::from)?;
     if i32::from(lock.l_type) == libc::F_UNLCK {
         return Ok(State::Free);
@@ -95,6 +102,27 @@ pub fn wait_until_free(path: &Path, timeout: Duration) -> io::Result<bool> {
         time::pause(Duration::from_millis(limits::LOCK_PAUSE_MS));
     }
     Ok(true)
+}
+
+/// Blocks until nobody holds the lock: the kernel wakes whoever waits. An error, if the file is not
+/// there.
+pub fn wait_for_end(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    loop {
+        match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_RDLCK)?)) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Removes the file of a lock that nobody holds. Says whether it did.
+pub fn remove_if_free(path: &Path, now: Timestamp) -> io::Result<bool> {
+    match try_take(path, now)? {
+        Some(_held) => fs::remove_file(path).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// A holder of another boot, or whose process is gone, wrote it before the one that holds it now.
@@ -137,6 +165,29 @@ mod tests {
         drop(held);
         assert_eq!(look(&path).expect("a look"), State::Free);
         assert!(wait_until_free(&path, Duration::ZERO).expect("a look"));
+    }
+
+    #[test]
+    fn whoever_waits_hears_of_the_end() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lock");
+        assert!(wait_for_end(&path).is_err(), "there is nothing to wait for");
+        let held = try_take(&path, Timestamp(7)).expect("a lock").expect("it is free");
+        assert!(!remove_if_free(&path, Timestamp(8)).expect("a look"));
+        let (sender, heard) = std::sync::mpsc::channel();
+        let waiting = path.clone();
+        let waiter = std::thread::spawn(move || {
+            sender.send("waiting").expect("somebody listens");
+            wait_for_end(&waiting).expect("it is there");
+            sender.send("free").expect("somebody listens");
+        });
+        assert_eq!(heard.recv(), Ok("waiting"));
+        assert!(heard.try_recv().is_err());
+        drop(held);
+        assert_eq!(heard.recv(), Ok("free"));
+        waiter.join().expect("it ends");
+        assert!(remove_if_free(&path, Timestamp(9)).expect("a look"));
+        assert!(!path.exists());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file | written by | means |
 //! |---|---|---|
 //! | `lock` | shim, held by its whole tree | while it is held, something of the run lives |
+//! | `shim` | shim, held by it alone | while it is held, the shim lives |
 //! | `spec.json` | worker, before the shim | what to run, and its limits |
 //! | `started` | shim, past the gate | the agent was about to start |
 //! | `exit.json` | shim, at the end | how the agent ended |
@@ -11,11 +12,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::job::limits;
+use crate::process::identity::Identity;
+use crate::process::lock::{self, Held};
+use crate::time::{self, Timestamp};
 
 /// A run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +144,21 @@ impl RunDir {
     /// Whether the run got past its gate.
     pub fn is_started(&self) -> io::Result<bool> {
         self.file("started").try_exists()
+    }
+
+    /// Holds what tells that this shim lives; no process of the agent inherits it.
+    pub fn hold_shim(&self, now: Timestamp) -> io::Result<Option<Held>> {
+        lock::try_take(&self.file("shim"), now)
+    }
+
+    /// Blocks until the shim is gone, whoever's child it is.
+    pub fn wait_for_shim(&self, shim: Identity) {
+        // Without the file there is nothing to wait on, and only its number to look for.
+        let waited = lock::wait_for_end(&self.file("shim")).is_ok();
+        let pause_ms = if waited { limits::LOCK_PAUSE_MS } else { limits::SHIM_TICK_MS };
+        while shim.is_alive() {
+            time::pause(Duration::from_millis(pause_ms));
+        }
     }
 
     /// Says that the run is past its gate. A power loss may undo it, but then the boot differs.

@@ -26,7 +26,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use crate::job::limits;
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
 use crate::process::{command, retry_interrupted, tree};
-use crate::time::monotonic;
+use crate::time::{Clock, SystemClock, monotonic};
 
 /// What the shim says on its standard output once it holds the lock.
 pub const READY: &[u8] = b"ready\n";
@@ -42,6 +42,9 @@ pub fn run(folder: &Path) -> io::Result<()> {
     prctl::set_name(c"kugetsu-shim")?;
     let spec = run.spec()?.ok_or_else(|| io::Error::other("the run has no spec.json"))?;
     let lock = run.try_lock()?.ok_or_else(|| io::Error::other("the run's lock is held"))?;
+    let _alive = run
+        .hold_shim(SystemClock.now())?
+        .ok_or_else(|| io::Error::other("another shim holds the run"))?;
     let signals = Signals::catch()?;
     io::stdout().write_all(READY)?;
     io::stdout().flush()?;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use crate::job::{
-    Event, Finding, IssueRef, Job, JobId, NewJob, Reason, Refused, Report, RetryPolicy, Session,
-    StateKind, Token, WorkerId,
+    Event, IssueRef, Job, JobId, NewJob, Reason, Refused, Report, RetryPolicy, Session, StateKind,
+    Token, WorkerId,
 };
 use crate::store::{Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Reply, Store};
 use crate::testing::SimClock;
@@ -32,7 +32,6 @@ pub fn check(make: Make<'_>) {
         a_request_id_is_answered_once,
         an_idle_issue_takes_one_job,
         stale_tokens_change_nothing,
-        a_lapse_is_seen_and_settled_once,
         an_adoption_takes_the_lease,
         a_launch_is_whole_or_nothing,
         a_pause_holds_claims_until_its_end,
@@ -208,45 +207,24 @@ fn stale_tokens_change_nothing(bench: &Bench) {
     let id = bench.enqueue("h/o/r#1");
     let first = bench.claim();
     bench.clock.advance_ms(LEASE_MS);
-    let lapse = Event::Lapse {
+    let adopt = Op::Adopt {
+        job: id,
         token: token(&first),
-        run: None,
-        finding: Finding::NothingRan,
-        policy: RetryPolicy::default(),
-        seed: 1,
+        worker: WorkerId("two".into()),
+        lease_ms: LEASE_MS,
     };
-    assert!(bench.one(Op::Apply(id, lapse.clone())).is_ok());
-    let second = bench.claim();
+    let Ok(Reply::Changed(second)) = bench.one(adopt.clone()) else {
+        panic!("a lease can be taken over");
+    };
     assert!(token(&second) > token(&first));
     let before = bench.store.get(id).expect("a read");
     assert_eq!(bench.finish(&first, Reason::Done), lost_lease(id));
     let renew = Event::Renew { token: token(&first), lease_ms: LEASE_MS };
     assert_eq!(bench.one(Op::Apply(id, renew)), lost_lease(id));
-    assert_eq!(bench.one(Op::Apply(id, lapse)), lost_lease(id));
+    assert_eq!(bench.one(adopt), lost_lease(id));
     assert_eq!(bench.store.get(id).expect("a read"), before);
     assert!(bench.finish(&second, Reason::Done).is_ok());
     assert_eq!(bench.finish(&second, Reason::Done), lost_lease(id), "a job ends once");
-}
-
-fn a_lapse_is_seen_and_settled_once(bench: &Bench) {
-    let id = bench.enqueue("h/o/r#1");
-    bench.enqueue("h/o/r#2");
-    let job = bench.claim();
-    bench.clock.advance_ms(1_000);
-    bench.claim();
-    bench.clock.advance_ms(LEASE_MS - 1_001);
-    assert_eq!(bench.store.lapsed(10).expect("a read"), []);
-    bench.clock.advance_ms(1);
-    let lapsed = bench.store.lapsed(10).expect("a read");
-    assert_eq!(lapsed.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
-    let renew = Event::Renew { token: token(&job), lease_ms: LEASE_MS };
-    assert!(bench.one(Op::Apply(id, renew)).is_ok(), "nobody took it: it is still the holder's");
-    assert_eq!(bench.store.lapsed(10).expect("a read"), []);
-    bench.clock.advance_ms(10 * LEASE_MS);
-    let order: Vec<u64> =
-        bench.store.lapsed(10).expect("a read").iter().map(|job| job.id.0).collect();
-    assert_eq!(order, [2, 1], "the longest lapsed first");
-    assert_eq!(bench.store.lapsed(1).expect("a read").len(), 1);
 }
 
 fn an_adoption_takes_the_lease(bench: &Bench) {

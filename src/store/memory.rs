@@ -101,15 +101,6 @@ impl Store for MemoryStore {
         })
     }
 
-    fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let now = self.now();
-        let mut jobs: Vec<Job> =
-            self.rows().jobs.values().filter(|job| order::is_lapsed(job, now)).cloned().collect();
-        jobs.sort_by_key(|job| (job.lease().map(|lease| lease.expires_at), job.id));
-        jobs.truncate(limit);
-        Ok(jobs)
-    }
-
     fn ended_until(
         &self,
         states: &[StateKind],

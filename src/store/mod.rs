@@ -82,13 +82,6 @@ pub trait Store: Send + Sync {
     /// As for the trait.
     fn stats(&self) -> Result<Stats, StoreError>;
 
-    /// Notified jobs whose lease has run out, the longest lapsed first, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// As for the trait.
-    fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError>;
-
     /// Jobs that ended so and not after `at`, those that ended first, at most `limit`.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::job::{Edit, Finding, Reason, Report, RetryPolicy, Run, Token};
+use crate::job::{Edit, Reason, Report, RetryPolicy, Run, Token};
 use crate::testing::SimClock;
 use crate::time::Clock;
 
@@ -40,7 +40,6 @@ enum Step {
     Start { job: u8, token: u8 },
     Renew { job: u8, token: u8 },
     Finish { job: u8, token: u8, reason: u8 },
-    Lapse { job: u8, token: u8, ran: bool },
     Adopt { job: u8, token: u8 },
     Cancel { job: u8 },
     Retry { job: u8 },
@@ -69,8 +68,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Renew { job, token }),
         5 => (job.clone(), token.clone(), 0..13u8)
             .prop_map(|(job, token, reason)| Step::Finish { job, token, reason }),
-        2 => (job.clone(), token.clone(), any::<bool>())
-            .prop_map(|(job, token, ran)| Step::Lapse { job, token, ran }),
         1 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Adopt { job, token }),
         2 => job.clone().prop_map(|job| Step::Cancel { job }),
         1 => job.clone().prop_map(|job| Step::Retry { job }),
@@ -140,17 +137,6 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
             let report = Report::new(Reason::ALL[usize::from(reason)], "so");
             Op::Apply(id(job), Event::Finish { token: token(job, t), report, policy, seed: 3 })
         }
-        Step::Lapse { job, token: t, ran } => {
-            let finding = if ran {
-                Finding::Ended(Report::new(Reason::Lost, "gone"))
-            } else {
-                Finding::NothingRan
-            };
-            let known = reference.get(id(job)).expect("memory reads");
-            let run = known.and_then(|job| job.lease().and_then(|lease| lease.run.clone()));
-            let token = token(job, t);
-            Op::Apply(id(job), Event::Lapse { token, run, finding, policy, seed: 3 })
-        }
         Step::Adopt { job, token: t } => Op::Adopt {
             job: id(job),
             token: token(job, t),
@@ -214,7 +200,6 @@ proptest! {
         prop_assert_eq!(redb.sessions().expect("a read"), sessions);
         let jobs = memory.jobs_after(JobId(1), 7).expect("a read");
         prop_assert_eq!(redb.jobs_after(JobId(1), 7).expect("a read"), jobs);
-        prop_assert_eq!(redb.lapsed(100).expect("a read"), memory.lapsed(100).expect("a read"));
     }
 }
 

@@ -52,6 +52,10 @@ impl Watch {
     /// Watches one file for writes. The file is made if it is not there.
     pub(crate) fn file(path: &Path) -> io::Result<Watch> {
         drop(open_for_write(path)?);
+        Watch::begin(path)
+    }
+
+    fn begin(path: &Path) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(path, AddWatchFlags::IN_MODIFY)?;
         let stop = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)?);
@@ -66,11 +70,23 @@ impl Watch {
 
     /// Watches a file, or nothing if that cannot be had: there is a poll behind every hint.
     pub(crate) fn file_if_possible(path: &Path) -> Watch {
-        Watch::file(path).unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "cannot watch it; looking now and then");
-            let (keep, hints) = bounded(1);
-            Watch { hints, _keep: keep, stop: None }
-        })
+        Watch::file(path).unwrap_or_else(|error| Watch::silent(path, &error))
+    }
+
+    /// Watches a folder for writes to the files in it, or nothing if that cannot be had.
+    pub(crate) fn folder_if_possible(path: &Path) -> Watch {
+        Watch::begin(path).unwrap_or_else(|error| Watch::silent(path, &error))
+    }
+
+    fn silent(path: &Path, error: &io::Error) -> Watch {
+        tracing::warn!(path = %path.display(), %error, "cannot watch it; looking now and then");
+        Watch::never()
+    }
+
+    /// Watches nothing.
+    pub(crate) fn never() -> Watch {
+        let (keep, hints) = bounded(1);
+        Watch { hints, _keep: keep, stop: None }
     }
 }
 

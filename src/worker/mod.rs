@@ -136,8 +136,12 @@ pub(crate) enum Event {
     },
     /// [`Action::Look`] is done, whatever came of it.
     Looked,
+    /// [`Action::Recover`] took over a job from a worker that is gone.
+    Adopted(Box<Job>),
     /// The answer to [`Action::Recover`].
     Recovered,
+    /// Another worker came or went.
+    OthersChanged,
     /// The store did not answer a claim.
     StoreTrouble,
     /// A supervisor wants the worker to end.
@@ -153,6 +157,8 @@ pub(crate) enum Action {
     Claim,
     /// Execute a job; answered by `Returned`.
     Execute(Box<Job>),
+    /// Go on with what another worker began; answered by `Returned`.
+    Resume(Box<Job>),
     /// Pass a word on to an execution.
     Tell(JobId, Stop),
     /// Write a job's end; answered by `Settled` or `NotSettled`.
@@ -163,7 +169,8 @@ pub(crate) enum Action {
     Renew(Vec<(JobId, Token)>),
     /// Look whether these jobs are still ours and wanted; answered likewise, and by `Looked`.
     Look(Vec<(JobId, Token)>),
-    /// Settle what dead workers left, except these; answered by `Recovered`.
+    /// Take over what dead workers left, except these; answered by `Adopted` for each and then by
+    /// `Recovered`.
     Recover(Vec<JobId>),
     /// Say something to the person who watches.
     Say(Notice),
@@ -215,6 +222,8 @@ pub(crate) struct Mind {
     claiming: bool,
     recovering: bool,
     recovered_once: bool,
+    /// Whether there may be something to recover.
+    recover: bool,
     /// Whether something may have happened to its jobs, and whether it is being looked at.
     look: bool,
     looking: bool,
@@ -236,6 +245,7 @@ impl Mind {
             claiming: false,
             recovering: false,
             recovered_once: false,
+            recover: false,
             look: false,
             looking: false,
             unfinished: None,
@@ -334,6 +344,11 @@ impl Mind {
                 self.looking = false;
                 Vec::new()
             }
+            Event::Adopted(job) => self.adopt(job),
+            Event::OthersChanged => {
+                self.recover = true;
+                Vec::new()
+            }
             Event::Recovered => {
                 self.recovering = false;
                 self.recovered_once = true;
@@ -365,6 +380,26 @@ impl Mind {
             Mode::Ending(_) | Mode::Stopping(_) => {
                 actions.extend(self.tell_one(id, Stop::Shutdown))
             }
+        }
+        actions
+    }
+
+    /// Goes on with what another worker began. It counts against the cap before any claim, and may
+    /// be more than this worker would have claimed.
+    fn adopt(&mut self, job: Box<Job>) -> Vec<Action> {
+        let Some(lease) = job.lease() else { return Vec::new() };
+        let (id, token, cancel) = (job.id, lease.token, lease.cancel_requested);
+        let takes_on = match self.mode {
+            Mode::Working => !self.slots.contains_key(&id),
+            Mode::Ending(_) | Mode::Stopping(_) => false,
+        };
+        if !takes_on {
+            return vec![Action::LetGo(id, token)];
+        }
+        self.slots.insert(id, Slot::new(token));
+        let mut actions = vec![Action::Resume(job)];
+        if cancel {
+            actions.extend(self.tell_one(id, Stop::Cancel));
         }
         actions
     }
@@ -430,10 +465,7 @@ impl Mind {
             self.next_poll_at = now.plus_ms(self.settings.poll_ms);
             self.hopeful = true;
             self.look = true;
-            if self.mode == Mode::Working && !self.recovering {
-                self.recovering = true;
-                actions.push(Action::Recover(self.slots.keys().copied().collect()));
-            }
+            self.recover = true;
         }
         if self.due_at.is_some_and(|due_at| now >= due_at) {
             self.due_at = None;
@@ -462,6 +494,10 @@ impl Mind {
         if !self.looking && std::mem::take(&mut self.look) && !self.slots.is_empty() {
             self.looking = true;
             actions.push(Action::Look(self.leases()));
+        }
+        if self.mode == Mode::Working && !self.recovering && std::mem::take(&mut self.recover) {
+            self.recovering = true;
+            actions.push(Action::Recover(self.slots.keys().copied().collect()));
         }
         if self.may_claim() && self.hopeful && now >= self.next_start_at {
             self.hopeful = false;

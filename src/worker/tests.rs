@@ -56,6 +56,8 @@ fn event(words: &str) -> Event {
         "again" => Event::Claimed(claimed(number(), number() + 100)),
         "settled-again" => Event::Settled(JobId(number()), Token(number() + 100)),
         "looked" => Event::Looked,
+        "adopted" => Event::Adopted(claimed(number(), number() + 100)),
+        "others" => Event::OthersChanged,
         "recovered" => Event::Recovered,
         "term" => Event::Terminate,
         "int" => Event::Interrupt,
@@ -67,6 +69,7 @@ fn show(action: &Action) -> String {
     match action {
         Action::Claim => "claim".into(),
         Action::Execute(job) => format!("execute {}", job.id),
+        Action::Resume(job) => format!("resume {}", job.id),
         Action::Tell(id, stop) => format!("tell {id} {stop:?}"),
         Action::Finish(id, _, report) => format!("finish {id} {}", report.reason),
         Action::LetGo(id, _) => format!("let-go {id}"),
@@ -168,7 +171,7 @@ fn a_lost_job_that_comes_back_too_early_is_put_back() {
         1001  | tick            | claim
         1002  | again 1         | tell 1 LeaseLost, finish 1 shutdown
         1003  | settled-again 1 |
-        5002  | tick            | recover but 1, look 1
+        5002  | tick            | look 1, recover but 1
         6001  | tick            |
         6002  | tick            | claim
         6003  | nothing 1       |
@@ -191,7 +194,7 @@ fn a_cancelled_job_is_told_once_and_its_end_is_written_until_it_is_there() {
         4     | seen 1 cancel   |
         5     | returned 1 over | finish 1 done
         6     | unsettled 1     |
-        5006  | tick            | recover but 1, finish 1 done, look 1
+        5006  | tick            | finish 1 done, look 1, recover but 1
         5007  | settled 1       | claim
         ",
     );
@@ -272,6 +275,27 @@ fn a_persons_word_to_an_idle_worker_ends_it() {
         0 | recovered | claim
         1 | nothing 0 |
         2 | int       | exit Interrupted
+        ",
+    );
+}
+
+#[test]
+fn what_it_takes_over_counts_before_it_claims_and_may_be_more_than_its_cap() {
+    check(
+        SETTINGS,
+        "
+        0    | tick            | recover but 0
+        1    | adopted 1       | resume 1
+        2    | adopted 2       | resume 2
+        3    | adopted 3       | resume 3
+        4    | recovered       |
+        5    | others          | recover but 3
+        6    | others          |
+        7    | recovered       | recover but 3
+        8    | recovered       |
+        9    | adopted 3       | let-go 3
+        20   | term            | say Detaching(3), tell 1 Detach, tell 2 Detach, tell 3 Detach
+        21   | adopted 4       | let-go 4
         ",
     );
 }

@@ -84,7 +84,7 @@ fn what_its_file_says_is_not_believed_when_its_lock_is_free() {
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it is ours");
     wait_for("its end", || (status(world).0 == 3).then_some(()));
     let innocent = world.somebody_in(&world.root());
-    let lock = world.home().join("workers/queue-daemon.lock");
+    let lock = world.home().join("queue-daemon.lock");
     let text = fs::read_to_string(&lock).expect("it is there");
     let stat = fs::read_to_string(format!("/proc/{}/stat", innocent.pid())).expect("it runs");
     let start_time = stat.rsplit_once(") ").expect("a stat").1.split(' ').nth(19);

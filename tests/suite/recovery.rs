@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Background, World, is_alive, wait_for};
 
-/// What recovery says of a run that goes on without its worker.
-const ALIVE: &str = "its worker is gone, its agent is not";
+/// What a worker says of a job that it adopts.
+const ADOPTED: &str = "taken over from a worker that is gone";
 
 /// Writes its pid to `begun`, waits for the file `go`, and commits.
 fn waiting_agent(world: &mut World) {
@@ -94,15 +94,73 @@ fn no_second_agent_while_the_first_one_lives() {
     let next = world.enqueue(1, &[]);
     let mut first = world.worker(&[]);
     wait_for_agents(&world, 1);
+    let before = world.job(id);
     first.kill();
     let _second = world.worker(&[]);
-    wait_for_word(&world, ALIVE, 3);
+    wait_for_word(&world, ADOPTED, 1);
     assert_eq!((world.state(id), world.state(next)), ("notified".into(), "pending".into()));
     assert_eq!(begun(&world).len(), 1);
+    assert_ne!(world.job(id)["worker"], before["worker"], "same run, new lease");
     let_go(&world);
     assert_eq!(world.ended(id)["state"], "completed");
     assert_eq!(world.ended(next)["state"], "completed");
     assert_eq!(begun(&world).len(), 2);
+}
+
+#[test]
+fn the_death_of_a_worker_is_heard_of_through_the_kernel() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    // Longer than any wait here: neither a lease nor a poll tells.
+    world.set("KUGETSU_LEASE", "2h");
+    world.set("KUGETSU_POLL_INTERVAL", "1h");
+    world.set("MAX_CONCURRENT_AGENTS", "1");
+    let id = world.enqueue(1, &[]);
+    let mut first = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    let second = world.worker(&[]);
+    let locks = world.home().join("workers");
+    wait_for("the second worker", || {
+        let threads = fs::read_dir(format!("/proc/{}/task", second.pid())).ok()?.flatten();
+        let mut names = threads.filter_map(|t| fs::read_to_string(t.path().join("comm")).ok());
+        names.any(|name| name.trim() == "presence").then_some(())
+    });
+    first.kill();
+    wait_for_word(&world, ADOPTED, 1);
+    // A third one comes, and the second dies with its shim: nothing of the run lives on.
+    let _third = world.worker(&[]);
+    wait_for("the third worker", || {
+        (fs::read_dir(&locks).expect("a folder").count() >= 2).then_some(())
+    });
+    let next = world.enqueue(2, &["--priority=9"]);
+    kill_one(second.pid());
+    kill_one(shim_pid(&world));
+    wait_for_agents(&world, 2);
+    assert!(!is_alive(agent), "the first agent is dead before the second begins");
+    assert_eq!(world.state(next), "notified", "the cap is free again");
+    let_go(&world);
+    assert_eq!(reasons(&world.ended(id)), ["lost", "done"]);
+    assert_eq!(world.ended(next)["state"], "completed");
+}
+
+#[test]
+fn an_agent_that_was_taken_over_is_reminded_to_commit() {
+    let mut world = World::new();
+    let root = world.root();
+    let root = root.display();
+    world.agent(&format!(
+        "grep -q 'without a commit' && {{ git add .; git commit -qm work; exit; }}; \
+         echo work > work.txt; echo $$ >> {root}/begun; until [ -e {root}/go ]; do sleep 0.02; done"
+    ));
+    let id = world.enqueue(1, &[]);
+    let mut worker = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    worker.kill();
+    let_go(&world);
+    wait_for("the end of the agent", || (!is_alive(agent)).then_some(()));
+    world.work();
+    assert_eq!(reasons(&world.job(id)), ["done"], "in the same attempt");
+    assert!(world.log(id).contains("reminder of attempt 1"), "{}", world.log(id));
 }
 
 /// Stops a worker at a moment when it holds no lock of the queue's file.
@@ -141,14 +199,14 @@ fn a_live_run_keeps_its_folder_and_is_known_without_it() {
     fs::rename(&runs, world.root().join("moved")).expect("it is ours");
     fs::create_dir(&runs).expect("a folder");
     let _second = world.worker(&[]);
-    wait_for_word(&world, ALIVE, 3);
+    wait_for_word(&world, ADOPTED, 1);
     assert_eq!((world.state(id).as_str(), begun(&world).len()), ("notified", 1));
     let_go(&world);
     world.ended(id);
 }
 
 #[test]
-fn a_worker_that_was_only_stopped_goes_on_with_its_agent() {
+fn a_stopped_worker_loses_its_agent_to_another_and_lets_go_of_it() {
     let mut world = World::new();
     waiting_agent(&mut world);
     world.set("KUGETSU_LEASE", "300ms");
@@ -159,10 +217,12 @@ fn a_worker_that_was_only_stopped_goes_on_with_its_agent() {
     wait_for_agents(&world, 1);
     stop_between_commits(&world, &first);
     let _second = world.worker(&[]);
-    wait_for_word(&world, ALIVE, 1);
+    wait_for_word(&world, ADOPTED, 1);
     first.signal(Signal::SIGCONT);
+    let second_worker = world.job(id)["worker"].clone();
     let_go(&world);
     let job = world.ended(id);
+    assert_eq!(job["attempts"][0]["worker"], second_worker);
     assert_eq!((&job["state"], reasons(&job)), (&json!("completed"), vec!["done"]));
     assert_eq!(begun(&world).len(), 1);
 }

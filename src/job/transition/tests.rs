@@ -84,14 +84,6 @@ fn event(words: &str) -> Event {
         "restart" => Event::Start { token, run: run(2) },
         "renew" => Event::Renew { token, lease_ms: 90_000 },
         "finish" => Event::Finish { token, report: report(), policy: POLICY, seed: 1 },
-        "lapse" => {
-            let finding = match words[1] {
-                "nothing" => Finding::NothingRan,
-                _ => Finding::Ended(report()),
-            };
-            let run = words.contains(&"of-run").then(|| run(1));
-            Event::Lapse { token, run, finding, policy: POLICY, seed: 1 }
-        }
         "adopt" => Event::Adopt {
             token,
             worker: WorkerId("two".into()),
@@ -184,18 +176,6 @@ fn every_event_in_every_state() {
         error      | finish done t7   | refused: the lease is lost
         cancelled  | finish done t7   | refused: the lease is lost
 
-        lapsed     | lapse nothing t7 | pending
-        lapsed     | lapse done t7    | completed (done)
-        lapsed     | lapse lost t7    | pending later
-        overdue    | lapse lost t7 of-run    | pending later
-        overdue    | lapse nothing t7 | refused: it has another run by now
-        lapsed     | lapse done t7 of-run    | refused: it has another run by now
-        lapsed     | lapse nothing t6 | refused: the lease is lost
-        notified   | lapse nothing t7 | refused: its lease has not run out
-        pending    | lapse nothing t7 | refused: the lease is lost
-        completed  | lapse nothing t7 | refused: the lease is lost
-        error      | lapse nothing t7 | refused: the lease is lost
-        cancelled  | lapse nothing t7 | refused: the lease is lost
 
         notified   | adopt t7         | notified two t9
         running    | adopt t7         | notified two t9 round 1

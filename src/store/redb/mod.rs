@@ -206,10 +206,6 @@ impl Store for RedbStore {
         self.reader()?.stats(self.now())
     }
 
-    fn lapsed(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
-        self.reader()?.lapsed(self.now(), limit)
-    }
-
     fn ended_until(
         &self,
         states: &[StateKind],

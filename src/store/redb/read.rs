@@ -218,17 +218,6 @@ impl Reader<'_> {
         })
     }
 
-    pub fn lapsed(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let leases = self.txn.open_table(tables::LEASES).or_damaged(self.path)?;
-        let lapsed = leases.range(..=(now.0, u64::MAX)).or_damaged(self.path)?;
-        let mut jobs = Vec::new();
-        for row in lapsed.take(limit) {
-            let (key, _) = row.or_damaged(self.path)?;
-            jobs.push(self.indexed_job(key.value().1)?);
-        }
-        Ok(jobs)
-    }
-
     /// How many scheduled jobs are due, counted up to what one transaction may move.
     pub fn due_but_scheduled(&self, now: Timestamp) -> Result<usize, StoreError> {
         let scheduled = self.txn.open_table(tables::SCHEDULED).or_damaged(self.path)?;

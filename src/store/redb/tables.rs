@@ -19,8 +19,6 @@ pub(super) const ISSUES: TableDefinition<IssueRow, ()> = TableDefinition::new("i
 pub(super) const READY: TableDefinition<(u32, u64), ()> = TableDefinition::new("ready");
 /// Pending jobs whose time had not come when they were looked at last: (run_at, id).
 pub(super) const SCHEDULED: TableDefinition<(u64, u64), ()> = TableDefinition::new("scheduled");
-/// Notified jobs: (expires_at, id).
-pub(super) const LEASES: TableDefinition<(u64, u64), ()> = TableDefinition::new("leases");
 /// Every job by its state: (state, finished_at or 0, id).
 pub(super) const STATES: TableDefinition<StateRow, ()> = TableDefinition::new("states");
 /// Request id to job id.
@@ -78,7 +76,6 @@ pub(super) struct WriteTables<'t> {
     issues: Table<'t, IssueRow, ()>,
     ready: Table<'t, (u32, u64), ()>,
     scheduled: Table<'t, (u64, u64), ()>,
-    leases: Table<'t, (u64, u64), ()>,
     states: Table<'t, StateRow, ()>,
     request_ids: Table<'t, &'static str, u64>,
     sessions: Table<'t, &'static str, &'static [u8]>,
@@ -105,7 +102,6 @@ impl<'t> WriteTables<'t> {
             issues: txn.open_table(ISSUES).or_damaged(path)?,
             ready: txn.open_table(READY).or_damaged(path)?,
             scheduled: txn.open_table(SCHEDULED).or_damaged(path)?,
-            leases: txn.open_table(LEASES).or_damaged(path)?,
             states: txn.open_table(STATES).or_damaged(path)?,
             request_ids: txn.open_table(REQUEST_IDS).or_damaged(path)?,
             sessions: txn.open_table(SESSIONS).or_damaged(path)?,
@@ -209,10 +205,7 @@ impl<'t> WriteTables<'t> {
                 self.remove_issue_row(job, Lane::Due)?
                     || self.remove_issue_row(job, Lane::Scheduled)?
             }
-            State::Notified(lease) => {
-                self.leases.remove((lease.expires_at.0, job.id.0)).or_damaged(self.path)?;
-                self.remove_issue_row(job, Lane::Running)?
-            }
+            State::Notified(_) => self.remove_issue_row(job, Lane::Running)?,
             State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
                 self.remove_issue_row(job, Lane::Ended)?
             }
@@ -233,10 +226,7 @@ impl<'t> WriteTables<'t> {
                 Lane::Scheduled
             }
             State::Pending(_) => Lane::Due,
-            State::Notified(lease) => {
-                self.leases.insert((lease.expires_at.0, job.id.0), ()).or_damaged(self.path)?;
-                Lane::Running
-            }
+            State::Notified(_) => Lane::Running,
             State::Completed(_) | State::Error(_) | State::Cancelled(_) => Lane::Ended,
         };
         self.insert_issue_row(job, lane)?;
@@ -257,15 +247,10 @@ impl Tables for WriteTables<'_> {
         let issue = after.issue.key();
         self.jobs.insert(after.id.0, record::encode_job(after).as_slice()).or_damaged(self.path)?;
         match before {
-            // While it runs, only its lease moves.
-            Some(Job { state: State::Notified(old), .. })
-                if let State::Notified(new) = &after.state =>
+            // While it runs, only its lease moves, and no index holds that.
+            Some(Job { state: State::Notified(_), .. })
+                if after.state.kind() == StateKind::Notified =>
             {
-                if old.expires_at != new.expires_at {
-                    let id = after.id.0;
-                    self.leases.remove((old.expires_at.0, id)).or_damaged(self.path)?;
-                    self.leases.insert((new.expires_at.0, id), ()).or_damaged(self.path)?;
-                }
                 Ok(())
             }
             Some(before) => {

@@ -1,0 +1,111 @@
+//! Who of the workers lives: each holds a lock on a file of its name, which the kernel frees when
+//! it dies, however it dies.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crossbeam_channel::Sender;
+
+use crate::job::{Job, WorkerId, limits, order};
+use crate::process::lock::{self, Held, State};
+use crate::store::Watch;
+use crate::time::Timestamp;
+use crate::worker::Event;
+
+/// The ending of the files.
+const LOCK: &str = "lock";
+
+/// A folder with a file for each worker that lives.
+#[derive(Debug, Clone)]
+pub(super) struct Presence {
+    folder: PathBuf,
+    /// Workers whose end a thread waits for.
+    watched: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl Presence {
+    pub fn at(folder: &Path) -> io::Result<Presence> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        Ok(Presence { folder: folder.into(), watched: Arc::default() })
+    }
+
+    /// Says that a worker is here, until it is dropped. The file stays, and tells then that the
+    /// worker is gone; another one removes it when no job needs to know.
+    pub fn announce(&self, worker: &WorkerId, now: Timestamp) -> io::Result<Held> {
+        let path = self.file(worker);
+        for _ in 0..limits::LOCK_LOOKS_MAX {
+            // Somebody who clears up may take a file away that nobody holds yet.
+            if let Some(held) = lock::try_take(&path, now)? {
+                return Ok(held);
+            }
+        }
+        Err(io::Error::other(format!("another process holds {}", path.display())))
+    }
+
+    /// Whether nobody looks after a running job: its lease ran out, or its worker is known to be
+    /// dead. Nothing is known of a worker without a file.
+    pub fn is_orphan(&self, job: &Job, now: Timestamp) -> bool {
+        let Some(lease) = job.lease() else { return false };
+        let file = self.file(&lease.worker);
+        order::is_lapsed(job, now) || (file.exists() && !is_held(&file))
+    }
+
+    /// Hints that a worker came or went.
+    pub fn changes(&self) -> Watch {
+        Watch::folder_if_possible(&self.folder)
+    }
+
+    /// Waits for the end of every worker that lives, each on a thread of its own, and tells of it.
+    pub fn watch(&self, own: &WorkerId, tell: &Sender<Event>) -> io::Result<()> {
+        let own = self.file(own);
+        for path in self.files()?.into_iter().filter(|path| *path != own && is_held(path)) {
+            let mut watched = self.watched.lock().expect("no thread panics while it holds the set");
+            if watched.len() >= limits::WORKERS_WATCHED_MAX || !watched.insert(path.clone()) {
+                continue;
+            }
+            drop(watched);
+            let (presence, tell) = (self.clone(), tell.clone());
+            thread::Builder::new().name("presence".into()).spawn(move || {
+                // Without its file there is nothing to wait for.
+                let _ = lock::wait_for_end(&path);
+                let mut watched =
+                    presence.watched.lock().expect("no thread panics while it holds the set");
+                watched.remove(&path);
+                drop(watched);
+                // The loop is gone only when the process is about to be.
+                let _ = tell.send(Event::OthersChanged);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of dead workers that hold no job.
+    pub fn clear_up(&self, running: &[Job], now: Timestamp) -> io::Result<()> {
+        let needed: BTreeSet<PathBuf> =
+            running.iter().filter_map(|job| Some(self.file(&job.lease()?.worker))).collect();
+        for path in self.files()?.into_iter().filter(|path| !needed.contains(path)) {
+            lock::remove_if_free(&path, now)?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, worker: &WorkerId) -> PathBuf {
+        self.folder.join(format!("{worker}.{LOCK}"))
+    }
+
+    fn files(&self) -> io::Result<Vec<PathBuf>> {
+        let is_workers = |path: &PathBuf| path.extension().is_some_and(|ending| ending == LOCK);
+        let entries = fs::read_dir(&self.folder)?.flatten();
+        Ok(entries.map(|entry| entry.path()).filter(is_workers).collect())
+    }
+}
+
+/// What cannot be looked at counts as held: the lease says when that ends.
+fn is_held(path: &Path) -> bool {
+    !matches!(lock::look(path), Ok(State::Free))
+}
