@@ -1,5 +1,6 @@
 //! Agents at work: a worktree, a session, a run behind a shim, and a verdict from the commits.
 
+mod base_session;
 mod completion;
 pub(crate) mod git;
 mod helper;
@@ -30,6 +31,7 @@ use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
 use crate::time;
 
+use self::base_session::{CopyError, Copying};
 use self::completion::{Evidence, Verdict, judge};
 use self::git::GitError;
 use self::leftover::Left;
@@ -51,6 +53,8 @@ pub struct AgentSettings {
     pub clone_url: String,
     /// The branch that new work starts from; `None` is `origin/main`, or what the remote has.
     pub base_branch: Option<String>,
+    /// The opencode session that new ones are made from.
+    pub base_session: Option<String>,
     /// What counts as done.
     pub completion: Completion,
     /// Wall-clock limit of a run, when the job has none of its own.
@@ -124,6 +128,10 @@ pub fn log_file(home: &Path, id: JobId) -> PathBuf {
 /// an opencode think that it runs inside of another one.
 const ENVIRONMENT_REMOVED: [&str; 6] =
     ["OPENCODE", "OPENCODE_PID", "OPENCODE_SERVER_*", "AGENT", "NOTIFY_SOCKET", "WATCHDOG_*"];
+
+fn environment_removed() -> impl Iterator<Item = &'static str> {
+    ENVIRONMENT_REMOVED.into_iter().chain(git::REPOSITORY_VARIABLES)
+}
 
 /// Runs agents on issues.
 pub struct AgentExecutor {
@@ -260,6 +268,7 @@ impl AgentExecutor {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
         tracing::debug!(job = %job.id, "worktree ready");
         let mut session = self.keep_session(job, control, &worktree)?;
+        self.begin_from_base(job, control, &worktree, &mut session)?;
         for round in 1..=2 {
             let name = format!("{}-{}-{round}", job.id, control.token());
             let dir = RunDir::at(&self.settings.runs().join(name));
@@ -301,6 +310,36 @@ impl AgentExecutor {
         };
         self.save_session(job, control, &mut session)?;
         Ok(session)
+    }
+
+    /// A session that has not begun begins as a copy of the base, if there is one. It is in the
+    /// store before the agent runs: whatever becomes of the run, the issue goes on with it.
+    fn begin_from_base(
+        &self,
+        job: &Job,
+        control: &Control,
+        worktree: &Worktree,
+        session: &mut Session,
+    ) -> Result<(), Cut> {
+        let Some(base) = &self.settings.base_session else { return Ok(()) };
+        if session.id.is_some() {
+            return Ok(());
+        }
+        let command = self.settings.command.fill(&self.values(job, worktree, session));
+        let copy = base_session::copy(&Copying {
+            program: command.first().map_or("", String::as_str),
+            base,
+            folder: &worktree.folder,
+            title: &format!("kugetsu:{}:{}", job.id, job.attempt_number()),
+            stop: control.stop(),
+        });
+        session.id = Some(copy.map_err(|error| match error {
+            CopyError::Stopped(stop) => cut_by(stop),
+            CopyError::Failed(why) => {
+                Report::new(Reason::StartFailed, self.without_secrets(why)).into()
+            }
+        })?);
+        self.save_session(job, control, session)
     }
 
     /// The session that the agent named in its log. A store that is busy now is no reason to
@@ -399,18 +438,22 @@ impl AgentExecutor {
         Ok((running, plan))
     }
 
-    fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
+    fn values(&self, job: &Job, worktree: &Worktree, session: &Session) -> Values {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let message_file = message::message_file(&worktree.folder);
-        let values = Values {
-            message_file: text(&message_file),
+        Values {
+            message_file: text(&message::message_file(&worktree.folder)),
             session: session.id.clone().unwrap_or_default(),
             worktree: text(&worktree.folder),
             job: job.id.to_string(),
             attempt: job.attempt_number().to_string(),
             issue: job.issue.to_string(),
             branch: worktree.branch.clone(),
-        };
+        }
+    }
+
+    fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
+        let values = self.values(job, worktree, session);
+        let run = dir.path().to_string_lossy().into_owned();
         let environment = [
             ("KUGETSU_MESSAGE_FILE", &values.message_file),
             ("KUGETSU_SESSION", &values.session),
@@ -419,19 +462,15 @@ impl AgentExecutor {
             ("KUGETSU_ATTEMPT", &values.attempt),
             ("KUGETSU_ISSUE", &values.issue),
             ("KUGETSU_BRANCH", &values.branch),
-            ("KUGETSU_RUN", &text(dir.path())),
+            ("KUGETSU_RUN", &run),
         ];
         RunSpec {
             arguments: self.settings.command.fill(&values),
             folder: worktree.folder.clone(),
-            stdin: message_file,
+            stdin: message::message_file(&worktree.folder),
             log: self.settings.log(job.id),
             environment: environment.map(|(name, value)| (name.into(), value.clone())).into(),
-            environment_removed: ENVIRONMENT_REMOVED
-                .iter()
-                .chain(&git::REPOSITORY_VARIABLES)
-                .map(|name| (*name).into())
-                .collect(),
+            environment_removed: environment_removed().map(str::to_string).collect(),
             timeout_ms: job.timeout_ms.unwrap_or(self.settings.timeout_ms),
             kill_grace_ms: self.settings.kill_grace_ms,
             log_bytes_max: self.settings.log_bytes_max,
