@@ -9,6 +9,7 @@ mod log;
 mod message;
 mod repository;
 mod template;
+mod version;
 mod workplace;
 
 use std::fs::{self, DirBuilder};
@@ -40,6 +41,7 @@ use self::repository::{Traces, Worktree};
 pub use self::completion::Completion;
 pub use self::repository::clone_repository;
 pub use self::template::{Template, Values};
+pub use self::version::{VERSION_NEEDED, Version, VersionError, check_version, opencode_version};
 pub use self::workplace::{Workplace, remove_workplace};
 
 /// How agents are run.
