@@ -244,9 +244,10 @@ pub const KEYS: &[Key] = &[
         name: "KUGETSU_BASE_SESSION",
         default: "",
         help: "An opencode session (ses_…) that knows the code already: the session of an issue \
-               begins as a copy of it. `opencode session list` shows those that there are. The \
-               program of KUGETSU_AGENT_COMMAND makes the copy, with `export` and `import`, and \
-               the command needs {session}. Not set: sessions begin empty.",
+               begins as a copy of it, and goes on with its model. `opencode session list` shows \
+               those that there are. The program of KUGETSU_AGENT_COMMAND makes the copy, with \
+               `export` and `import`, and the command needs {session}. Not set: sessions begin \
+               empty.",
         set: |draft, text| {
             if !text.is_empty() && !is_opencode_session(text) {
                 return Err("it is the id of an opencode session, like ses_1a2b3c".into());

@@ -85,7 +85,7 @@ fn opencode(copying: &Copying<'_>, arguments: &[&str]) -> Result<String, CopyErr
     opencode
         .args(arguments)
         .current_dir(copying.folder)
-        // It works there, and not in its current folder.
+        // Its `run` goes by this one, `import` by the current folder.
         .env("PWD", copying.folder)
         // The repository's plugins would be installed and run: into the worktree, with no run that
         // is recorded, and for longer than the copy takes.

@@ -28,8 +28,8 @@ fn world(import: &str, run: &str) -> World {
     let script = format!(
         "#!/bin/sh
 root={root}
-echo \"$1 $PWD $(readlink /proc/$$/cwd)\" >> $root/calls
-env > $root/environment-$1
+echo \"$1 $(readlink /proc/$$/cwd)\" >> $root/calls
+tr '\\0' '\\n' < /proc/$$/environ > $root/environment-$1
 case $1 in
 export)
     if [ $2 != {BASE} ]; then
@@ -72,6 +72,7 @@ fn an_issue_begins_with_a_copy_of_the_base_and_goes_on_with_it() {
     let mut world = world(SAYS_SO, COMMITS);
     world.set("OPENCODE_SERVER_PASSWORD", "not for agents");
     world.set("GIT_DIR", "/nowhere");
+    world.set("PWD", "/");
     let first = world.enqueue(1, &[]);
     world.work();
     let job = world.job(first);
@@ -82,12 +83,15 @@ fn an_issue_begins_with_a_copy_of_the_base_and_goes_on_with_it() {
     let folder = world.worktree(1);
     let arguments = fs::read_to_string(folder.join("ran")).expect("it ran there");
     assert_eq!(arguments, format!("run --session {session}\n"));
-    let call = |verb: &str| format!("{verb} {0} {0}", folder.display());
+    let call = |verb: &str| format!("{verb} {}", folder.display());
     assert_eq!(calls(&world), [call("export"), call("import"), call("run")]);
     for verb in ["export", "import"] {
         let environment = read(&world, &format!("environment-{verb}"));
-        assert!(environment.lines().any(|line| line.starts_with("HOME=")), "{environment}");
-        assert!(environment.contains("OPENCODE_DISABLE_PROJECT_CONFIG=1\n"), "{environment}");
+        let home = format!("HOME={}/home", world.root().display());
+        let pwd = format!("PWD={}", folder.display());
+        for present in [&*home, &*pwd, "OPENCODE_DISABLE_PROJECT_CONFIG=1"] {
+            assert!(environment.lines().any(|line| line == present), "{environment}");
+        }
         for absent in ["OPENCODE_SERVER_PASSWORD", "GIT_DIR"] {
             assert!(!environment.contains(absent), "{environment}");
         }

@@ -176,6 +176,8 @@ fn opencode_begins_with_a_copy_of_the_base_session_in_the_worktree() {
     let base = make_base(&world);
     let before = export(&world, &base);
     world.set("KUGETSU_BASE_SESSION", &base);
+    // As a shell leaves it to its programs: the folder that the worker was started in.
+    world.set("PWD", &world.root().display().to_string());
     let jobs = [(); 2].map(|()| {
         let id = world.enqueue(1, &[]);
         world.work();
