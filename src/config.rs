@@ -54,6 +54,8 @@ pub struct Config {
     pub retention_ms: Option<u64>,
     /// What SIGTERM means to a worker.
     pub on_terminate: OnTerminate,
+    /// The opencode session that new ones are made from.
+    pub base_session: Option<String>,
 }
 
 /// One key of the configuration.
@@ -240,6 +242,22 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    Key {
+        name: "KUGETSU_BASE_SESSION",
+        default: "",
+        help: "An opencode session (ses_…) that knows the code already: the session of an issue \
+               begins as a copy of it, and goes on with its model. `opencode session list` shows \
+               those that there are. The program of KUGETSU_AGENT_COMMAND makes the copy, with \
+               `export` and `import`, and the command needs {session}. Not set: sessions begin \
+               empty.",
+        set: |draft, text| {
+            if !text.is_empty() && !is_opencode_session(text) {
+                return Err("it is the id of an opencode session, like ses_1a2b3c".into());
+            }
+            draft.base_session = optional(text);
+            Ok(())
+        },
+    },
 ];
 
 /// What the keys are read into.
@@ -263,6 +281,24 @@ struct Draft {
     completion: Option<Completion>,
     retention_ms: Option<u64>,
     on_terminate: Option<OnTerminate>,
+    base_session: Option<String>,
+}
+
+impl Draft {
+    /// An agent that is not told its session would not see the base either.
+    fn check_base_session(&self) -> Result<(), ConfigError> {
+        let has_sessions = self.agent_command.as_ref().is_some_and(Template::has_sessions);
+        match &self.base_session {
+            Some(base) if !has_sessions => Err(ConfigError {
+                place: "KUGETSU_AGENT_COMMAND".into(),
+                what: format!(
+                    "it needs {{session}} (as in [ --session {{session}} ]), because \
+                     KUGETSU_BASE_SESSION={base} is set"
+                ),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Why a configuration is refused. Names the place, the key and the cause.
@@ -313,6 +349,7 @@ impl Config {
                 })?;
             }
         }
+        draft.check_base_session()?;
         Ok(Config {
             store: draft.store.unwrap_or_else(|| home.join("queue.redb")),
             home,
@@ -333,6 +370,7 @@ impl Config {
             completion: draft.completion.expect("it has a default"),
             retention_ms: draft.retention_ms,
             on_terminate: draft.on_terminate.expect("it has a default"),
+            base_session: draft.base_session,
         })
     }
 
@@ -348,6 +386,12 @@ impl Config {
         }
     }
 
+    /// Whether the agent is what nobody has chosen otherwise.
+    pub(crate) fn is_default_agent(&self) -> bool {
+        let key = KEYS.iter().find(|key| key.name == "KUGETSU_AGENT_COMMAND");
+        key.is_some_and(|key| Template::parse(key.default).as_ref() == Ok(&self.agent_command))
+    }
+
     /// The folder in which each worker holds a lock for as long as it lives.
     pub fn workers(&self) -> PathBuf {
         self.home.join("workers")
@@ -361,6 +405,7 @@ impl Config {
             command: self.agent_command.clone(),
             clone_url: self.clone_url.clone(),
             base_branch: self.base_branch.clone(),
+            base_session: self.base_session.clone(),
             completion: self.completion,
             timeout_ms: self.timeout_ms,
             kill_grace_ms: self.kill_grace_ms,
@@ -496,6 +541,13 @@ fn bad_value(name: &str, text: &str, why: &str) -> String {
     format!("{name}={text}: {why}")
 }
 
+/// It becomes an argument of opencode: no surprises.
+fn is_opencode_session(text: &str) -> bool {
+    text.strip_prefix("ses_").is_some_and(|tail| {
+        (1..=200).contains(&tail.len()) && tail.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
 fn optional(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_string())
 }
@@ -599,6 +651,12 @@ mod tests {
             ("KUGETSU_STORE=mysql://x", "redb:PATH"),
             ("KUGETSU_AGENT_COMMAND=a {x}", "there is no placeholder {x}"),
             ("KUGETSU_CLONE_URL=https://x", "it needs {path}"),
+            ("KUGETSU_BASE_SESSION=--help", "it is the id of an opencode session"),
+            ("KUGETSU_BASE_SESSION=ses_", "it is the id of an opencode session"),
+            (
+                "KUGETSU_BASE_SESSION=ses_1\nKUGETSU_AGENT_COMMAND=opencode run",
+                "KUGETSU_AGENT_COMMAND: it needs {session}",
+            ),
         ] {
             let error = load(text, &[]).expect_err(text);
             assert!(error.contains(words), "{text}: {error}");

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use crossbeam_channel::Receiver;
 
-use crate::agent::helper::{self, Interrupted, Output};
+use crate::agent::helper::{self, Bounds, Interrupted, Output};
 use crate::executor::Stop;
+use crate::job::limits;
 use crate::process::command;
 
 /// Runs git commands while holding a repository's lock.
@@ -55,7 +56,11 @@ impl Git<'_> {
         let mut git = git(folder);
         git.args(arguments);
         tracing::debug!(?arguments, folder = %folder.display(), "git");
-        helper::run(git, self.lock, self.stop, self.timeout_ms).map_err(|error| match error {
+        let bounds = Bounds {
+            timeout_ms: self.timeout_ms,
+            output_bytes_max: limits::HELPER_OUTPUT_BYTES_MAX,
+        };
+        helper::run(git, self.lock, self.stop, bounds).map_err(|error| match error {
             Interrupted::Stopped(stop) => GitError::Stopped(stop),
             Interrupted::TimedOut => GitError::Network(format!(
                 "git {} took longer than {} min",

@@ -23,6 +23,34 @@ pub(super) struct Output {
     pub stderr: String,
 }
 
+impl Output {
+    /// What it says went wrong: its words from the first error on, or else the last of them,
+    /// without terminal codes.
+    pub fn said(&self) -> String {
+        let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        let plain = anstream::adapter::strip_str(text).to_string();
+        let lines: Vec<&str> = plain.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let is_telling = |line: &&str| line.contains("Error") || line.contains("error:");
+        let from = lines.iter().position(is_telling).unwrap_or(lines.len().saturating_sub(1));
+        let words = lines[from..].join(" ");
+        if words.is_empty() {
+            return "it failed without a word".into();
+        }
+        words.chars().take(WORDS_MAX).collect()
+    }
+}
+
+/// Longest words of a helper that are passed on, in characters.
+const WORDS_MAX: usize = 300;
+
+/// What a helper may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub timeout_ms: u64,
+    /// Of standard output and standard error, each.
+    pub output_bytes_max: u64,
+}
+
 /// Why there is no output.
 #[derive(Debug)]
 pub(super) enum Interrupted {
@@ -48,7 +76,7 @@ pub(super) fn run(
     mut command: Command,
     stdin: &File,
     stop: &Receiver<Stop>,
-    timeout_ms: u64,
+    bounds: Bounds,
 ) -> Result<Output, Interrupted> {
     let mut stdout = tempfile::tempfile()?;
     let mut stderr = tempfile::tempfile()?;
@@ -68,12 +96,12 @@ pub(super) fn run(
         recv(ended) -> status => {
             return Ok(Output {
                 status: status.map_err(io::Error::other)??,
-                stdout: read_back(&mut stdout)?,
-                stderr: read_back(&mut stderr)?,
+                stdout: read_back(&mut stdout, bounds.output_bytes_max)?,
+                stderr: read_back(&mut stderr, bounds.output_bytes_max)?,
             });
         }
         recv(stop) -> word => Interrupted::Stopped(word.unwrap_or(Stop::Shutdown)),
-        recv(after(Duration::from_millis(timeout_ms))) -> _ => Interrupted::TimedOut,
+        recv(after(Duration::from_millis(bounds.timeout_ms))) -> _ => Interrupted::TimedOut,
     };
     // TERM lets git clean up behind itself; a killed process ends, and the rest is the kernel's.
     tree::signal_group(group, Signal::SIGTERM)?;
@@ -84,13 +112,41 @@ pub(super) fn run(
     Err(interrupted)
 }
 
-fn read_back(file: &mut File) -> io::Result<String> {
+fn read_back(file: &mut File, bytes_max: u64) -> io::Result<String> {
     file.rewind()?;
     let mut bytes = Vec::new();
     let length = file.metadata()?.len();
-    if length > limits::HELPER_OUTPUT_BYTES_MAX {
+    if length > bytes_max {
         return Err(io::Error::other(format!("it said too much ({length} bytes)")));
     }
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_helper_is_quoted_from_its_error_on() {
+        for (stdout, stderr, expected) in [
+            (
+                "",
+                "Exporting x\n\u{1b}[91mError: \u{1b}[0mno such\n\n at y\n",
+                "Error: no such at y",
+            ),
+            ("out\n", "first\nlast\n\n", "last"),
+            ("only this\n", " \n", "only this"),
+            ("", "", "it failed without a word"),
+        ] {
+            let output = Output {
+                status: ExitStatus::from_raw(256),
+                stdout: stdout.into(),
+                stderr: stderr.into(),
+            };
+            assert_eq!(output.said(), expected);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! A program of its own runs agents with [`AgentExecutor`], by the settings that
 //! [`Config::agents`](crate::config::Config::agents) gives, and a worker that runs them.
 
+mod base_session;
 mod completion;
 pub(crate) mod git;
 mod helper;
@@ -11,6 +12,7 @@ mod log;
 mod message;
 mod repository;
 mod template;
+mod version;
 mod workplace;
 
 use std::fs::{self, DirBuilder};
@@ -33,6 +35,7 @@ use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
 use crate::time;
 
+use self::base_session::{CopyError, Copying};
 use self::completion::{Evidence, Verdict, judge};
 use self::git::GitError;
 use self::leftover::Left;
@@ -42,6 +45,7 @@ pub use self::completion::Completion;
 pub(crate) use self::repository::clone_repository;
 pub use self::template::Template;
 pub(crate) use self::template::Values;
+pub(crate) use self::version::{check_version, opencode_version};
 pub(crate) use self::workplace::{Workplace, remove_workplace};
 
 /// How agents are run. [`Config::agents`](crate::config::Config::agents) makes one, from defaults, a
@@ -70,6 +74,8 @@ pub struct AgentSettings {
     pub clone_url: String,
     /// The branch that new work starts from; `None` is `origin/main`, or what the remote has.
     pub base_branch: Option<String>,
+    /// The opencode session that new ones are made from.
+    pub base_session: Option<String>,
     /// What counts as done.
     pub completion: Completion,
     /// Wall-clock limit of a run in milliseconds, when the job has none of its own.
@@ -144,6 +150,10 @@ pub(crate) fn log_file(home: &Path, id: JobId) -> PathBuf {
 /// an opencode think that it runs inside of another one.
 const ENVIRONMENT_REMOVED: [&str; 6] =
     ["OPENCODE", "OPENCODE_PID", "OPENCODE_SERVER_*", "AGENT", "NOTIFY_SOCKET", "WATCHDOG_*"];
+
+fn environment_removed() -> impl Iterator<Item = &'static str> {
+    ENVIRONMENT_REMOVED.into_iter().chain(git::REPOSITORY_VARIABLES)
+}
 
 /// Runs of an attempt: the message, and if need be the reminder to commit.
 const ROUNDS: u32 = 2;
@@ -293,7 +303,8 @@ impl AgentExecutor {
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
         tracing::debug!(job = %job.id, "worktree ready");
-        let session = self.keep_session(job, control, &worktree)?;
+        let mut session = self.keep_session(job, control, &worktree)?;
+        self.begin_from_base(job, control, &worktree, &mut session)?;
         self.run_rounds(job, control, &worktree, session, 1)
     }
 
@@ -412,6 +423,36 @@ impl AgentExecutor {
         Ok(session)
     }
 
+    /// A session that has not begun begins as a copy of the base, if there is one. It is in the
+    /// store before the agent runs: whatever becomes of the run, the issue goes on with it.
+    fn begin_from_base(
+        &self,
+        job: &Job,
+        control: &Control,
+        worktree: &Worktree,
+        session: &mut Session,
+    ) -> Result<(), Cut> {
+        let Some(base) = &self.settings.base_session else { return Ok(()) };
+        if session.id.is_some() {
+            return Ok(());
+        }
+        let command = self.settings.command.fill(&self.values(job, worktree, session));
+        let copy = base_session::copy(&Copying {
+            program: command.first().map_or("", String::as_str),
+            base,
+            folder: &worktree.folder,
+            title: &format!("kugetsu:{}:{}", job.id, job.attempt_number()),
+            stop: control.stop(),
+        });
+        session.id = Some(copy.map_err(|error| match error {
+            CopyError::Stopped(stop) => cut_by(stop),
+            CopyError::Failed(why) => {
+                Report::new(Reason::StartFailed, self.without_secrets(why)).into()
+            }
+        })?);
+        self.save_session(job, control, session)
+    }
+
     /// The session that the agent named in its log. A store that is busy now is no reason to
     /// doubt the run.
     fn learn_session(&self, job: &Job, control: &Control, session: &mut Session, plan: &Plan) {
@@ -508,18 +549,22 @@ impl AgentExecutor {
         Ok((running, plan))
     }
 
-    fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
+    fn values(&self, job: &Job, worktree: &Worktree, session: &Session) -> Values {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let message_file = message::message_file(&worktree.folder);
-        let values = Values {
-            message_file: text(&message_file),
+        Values {
+            message_file: text(&message::message_file(&worktree.folder)),
             session: session.id.clone().unwrap_or_default(),
             worktree: text(&worktree.folder),
             job: job.id.to_string(),
             attempt: job.attempt_number().to_string(),
             issue: job.issue.to_string(),
             branch: worktree.branch.clone(),
-        };
+        }
+    }
+
+    fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
+        let values = self.values(job, worktree, session);
+        let run = dir.path().to_string_lossy().into_owned();
         let environment = [
             ("KUGETSU_MESSAGE_FILE", &values.message_file),
             ("KUGETSU_SESSION", &values.session),
@@ -528,19 +573,15 @@ impl AgentExecutor {
             ("KUGETSU_ATTEMPT", &values.attempt),
             ("KUGETSU_ISSUE", &values.issue),
             ("KUGETSU_BRANCH", &values.branch),
-            ("KUGETSU_RUN", &text(dir.path())),
+            ("KUGETSU_RUN", &run),
         ];
         RunSpec {
             arguments: self.settings.command.fill(&values),
             folder: worktree.folder.clone(),
-            stdin: message_file,
+            stdin: message::message_file(&worktree.folder),
             log: self.settings.log(job.id),
             environment: environment.map(|(name, value)| (name.into(), value.clone())).into(),
-            environment_removed: ENVIRONMENT_REMOVED
-                .iter()
-                .chain(&git::REPOSITORY_VARIABLES)
-                .map(|name| (*name).into())
-                .collect(),
+            environment_removed: environment_removed().map(str::to_string).collect(),
             timeout_ms: job.timeout_ms.unwrap_or(self.settings.timeout_ms),
             kill_grace_ms: self.settings.kill_grace_ms,
             log_bytes_max: self.settings.log_bytes_max,

@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::agent::{AgentExecutor, clone_repository};
+use crate::agent::{AgentExecutor, check_version, clone_repository, opencode_version};
 use crate::cli::context::{CliError, Context, make_folder, parse_issue, print, words};
 use crate::cli::exit::Exit;
 use crate::cli::render::Format;
@@ -62,7 +62,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let jobs = format!("{} pending, {} running", stats.pending, stats.notified);
     findings.push(Finding::good(format!("the queue {}: {jobs}", config.store.display())));
     findings.push(match check_programs(context, &config) {
-        Ok(()) => Finding::good(format!("git, and the agent {}", config.agent_command.program())),
+        Ok(()) => look_at_agent(&config),
         Err(error) => Finding::bad("git and the agent", error),
     });
     findings.push(match committer(&config) {
@@ -85,6 +85,22 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         }
     })?;
     Ok(if is_well { Exit::Success } else { Exit::General })
+}
+
+/// The default command needs an opencode that knows its options; another one is its writer's.
+fn look_at_agent(config: &Config) -> Finding {
+    let program = config.agent_command.program();
+    if !config.is_default_agent() {
+        return Finding::good(format!("git, and the agent {program}"));
+    }
+    let what = "git, and the agent opencode";
+    match opencode_version(program) {
+        Err(error) => Finding::bad(what, CliError::general(format!("opencode {error}"))),
+        Ok(said) => match check_version(&said) {
+            Ok(version) => Finding::good(format!("{what} {version}")),
+            Err(error) => Finding::bad(what, CliError::general(error)),
+        },
+    }
 }
 
 /// A repository is written like an issue, without the issue.

@@ -69,6 +69,12 @@ pub const GIT_LOOK_MS_MAX: u64 = 60_000;
 pub const HELPER_OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a helper program that is ended has from TERM to KILL.
 pub const HELPER_GRACE_MS: u64 = 3_000;
+/// Longest run of opencode that exports or imports a session.
+pub const SESSION_COPY_MS_MAX: u64 = 5 * 60_000;
+/// Largest session that a new one is made from, as JSON, in bytes.
+pub const SESSION_EXPORT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long an opencode may take to say its version.
+pub const VERSION_MS_MAX: u64 = 30_000;
 /// Part of an agent's log that is searched for its session, in bytes.
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.

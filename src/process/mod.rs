@@ -18,6 +18,21 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
+/// Takes variables out of a command's environment. A name that ends in `*` stands for a beginning.
+pub fn remove_variables(command: &mut Command, removed: &[impl AsRef<str>]) {
+    let is_removed = |name: &str| {
+        removed.iter().any(|pattern| match pattern.as_ref().strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == pattern.as_ref(),
+        })
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_removed) {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// Makes a system call again when a signal came in between.
 fn retry_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {

@@ -25,7 +25,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::job::limits;
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
-use crate::process::{command, retry_interrupted, tree};
+use crate::process::{command, remove_variables, retry_interrupted, tree};
 use crate::time::{Clock, SystemClock, monotonic};
 
 /// What the shim says on its standard output once it holds the lock.
@@ -158,11 +158,7 @@ fn start(spec: &RunSpec, lock: &File) -> io::Result<Pid> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0);
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| is_removed(name, &spec.environment_removed)) {
-            agent.env_remove(name);
-        }
-    }
+    remove_variables(&mut agent, &spec.environment_removed);
     agent.envs(spec.environment.iter().map(|(name, value)| (name, value)));
     agent.env("PWD", &spec.folder);
     // From here on the lock is held by whatever comes of the agent, and so until all of it ends.
@@ -171,13 +167,6 @@ fn start(spec: &RunSpec, lock: &File) -> io::Result<Pid> {
     fcntl(lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     let pid = i32::try_from(child?.id()).map_err(io::Error::other)?;
     Ok(Pid::from_raw(pid))
-}
-
-fn is_removed(name: &str, removed: &[String]) -> bool {
-    removed.iter().any(|pattern| match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => name == pattern,
-    })
 }
 
 impl Agent<'_> {

@@ -1,6 +1,7 @@
 //! The tests that need real processes: kugetsu as its users run it.
 
 mod agents;
+mod base_session;
 mod cli;
 mod daemon;
 mod examples;

@@ -10,10 +10,14 @@ use crate::support::model_server::{
     ModelServer, Reply, carries_tools, opencode_config, opencode_env,
 };
 
-/// A world whose agent is the real opencode; `None`, and a loud line, where there is none.
 #[expect(clippy::disallowed_methods, reason = "tests/run tells where opencode is")]
+fn opencode() -> Option<String> {
+    std::env::var("KUGETSU_TEST_OPENCODE").ok()
+}
+
+/// A world whose agent is the real opencode; `None`, and a loud line, where there is none.
 fn world(server: &ModelServer) -> Option<World> {
-    let Ok(opencode) = std::env::var("KUGETSU_TEST_OPENCODE") else {
+    let Some(opencode) = opencode() else {
         // Past the capture of the test runner, so that it is seen.
         let _ = std::io::stderr().write_all(
             b"\n*** SKIPPED: a test with the real opencode (run ./tests/run to have it) ***\n",
@@ -127,6 +131,110 @@ fn a_forgotten_session_is_begun_anew() {
     assert_eq!(job["state"], "completed", "{job:#}\n{}", world.log(second));
     assert_eq!(job["attempts"][0]["reason"], "start_failed", "{job:#}");
     assert_ne!(job["session"], session);
+}
+
+/// Runs opencode in a folder below the world's, as a person would.
+fn in_folder(world: &World, folder: &str, line: &str) -> String {
+    let opencode = opencode().expect("there is a world");
+    let ran = world.shell(&format!("cd {folder} && {}", line.replace("opencode", &opencode)));
+    assert_eq!(ran.code, 0, "{line}: {}", ran.stderr);
+    ran.stdout
+}
+
+/// Makes a base session in another folder, as a person leaves one that works in a terminal: free
+/// to ask questions.
+fn make_base(world: &World) -> String {
+    let run = "echo learn the code | PWD=$(pwd) opencode run --auto --format json --title base";
+    world.git(&world.root(), &["clone", "-q", "remote/o/r.git", "base"]);
+    let said = in_folder(world, "base", run);
+    let first: Value = serde_json::from_str(said.lines().next().expect("a line")).expect("JSON");
+    let base = first["sessionID"].as_str().expect("a session").to_string();
+    let mut document = export(world, &base);
+    document["info"].as_object_mut().expect("it has some").remove("permission");
+    fs::write(world.root().join("base.json"), document.to_string()).expect("a file");
+    let again = format!("PWD=$(pwd) opencode import {}", world.root().join("base.json").display());
+    in_folder(world, "base", &format!("opencode session delete {base}"));
+    in_folder(world, "base", &again);
+    base
+}
+
+fn export(world: &World, session: &str) -> Value {
+    let said = in_folder(world, ".", &format!("opencode export {session}"));
+    serde_json::from_str(&said).expect("JSON")
+}
+
+#[test]
+fn opencode_begins_with_a_copy_of_the_base_session_in_the_worktree() {
+    let server = ModelServer::start(vec![
+        Reply::Text("I know the code now".into()),
+        commit("one"),
+        Reply::Text("first answer".into()),
+        commit("two"),
+        Reply::Text("second answer".into()),
+    ]);
+    let Some(mut world) = world(&server) else { return };
+    let base = make_base(&world);
+    let before = export(&world, &base);
+    world.set("KUGETSU_BASE_SESSION", &base);
+    // As a shell leaves it to its programs: the folder that the worker was started in.
+    world.set("PWD", &world.root().display().to_string());
+    let jobs = [(); 2].map(|()| {
+        let id = world.enqueue(1, &[]);
+        world.work();
+        let job = world.job(id);
+        assert_eq!(job["state"], "completed", "{job:#}\n{}", world.log(id));
+        job
+    });
+    let session = jobs[0]["session"].as_str().expect("a session").to_string();
+    assert_ne!(session, base);
+    assert_eq!(jobs[1]["session"], session, "the second job goes on with it");
+    let worktree = world.worktree(1);
+    for file in ["one", "two"] {
+        let pwd = fs::read_to_string(worktree.join(file)).expect("the tool ran here");
+        assert_eq!(pwd.trim(), worktree.display().to_string());
+    }
+
+    let requests: Vec<Value> = server.requests().into_iter().filter(carries_tools).collect();
+    assert_eq!(requests.len(), 5, "one reply for the base, two a job");
+    let [first, second] = [&requests[1], &requests[3]].map(user_texts);
+    assert!(first[0].contains("learn the code") && first[1].contains("fix it"), "{first:?}");
+    assert_eq!((first.len(), second.len()), (2, 3), "{second:?}");
+    assert_eq!(second[..2], first, "the same conversation");
+    assert!(requests[1].to_string().contains("I know the code now"));
+    let tools = requests[1]["tools"].as_array().expect("tools");
+    assert!(tools.iter().all(|tool| tool["function"]["name"] != "question"), "nobody answers");
+
+    assert_eq!(export(&world, &base), before, "the base is as it was");
+    assert!(before["info"]["permission"].is_null(), "it was free to ask");
+    let list = in_folder(&world, "base", "opencode session list --format json");
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    let mut folders: Vec<(&str, &str)> = list
+        .as_array()
+        .expect("sessions")
+        .iter()
+        .filter_map(|entry| Some((entry["id"].as_str()?, entry["directory"].as_str()?)))
+        .collect();
+    folders.sort_by_key(|(id, _)| *id == base);
+    let other = world.root().join("base");
+    let expected = [(&*session, &worktree), (&*base, &other)]
+        .map(|(id, folder)| (id, folder.to_str().expect("letters")));
+    assert_eq!(folders, expected, "each in its own folder");
+    world.assert_no_process_left();
+}
+
+#[test]
+fn opencode_that_does_not_know_the_base_session_says_so() {
+    let server = ModelServer::start(vec![]);
+    let Some(mut world) = world(&server) else { return };
+    world.set("KUGETSU_BASE_SESSION", "ses_000000000000Unknown");
+    let id = world.enqueue(1, &[]);
+    world.work();
+    let job = world.job(id);
+    assert_eq!(job["reason"], "start_failed", "{job:#}");
+    let detail = job["detail"].as_str().expect("a detail");
+    assert!(detail.contains("KUGETSU_BASE_SESSION=ses_000000000000Unknown: "), "{detail}");
+    assert!(detail.contains("export: Error: Session not found: ses_000000000000Unknown"));
+    assert!(server.requests().is_empty(), "no agent ran");
 }
 
 fn find(folder: &std::path::Path, beginning: &str) -> Vec<std::path::PathBuf> {

@@ -52,6 +52,28 @@ fn init_makes_what_is_missing_and_says_what_it_cannot_make() {
 }
 
 #[test]
+fn init_looks_at_the_version_of_the_default_agent() {
+    let mut world = World::new();
+    let bin = world.root().join("bin");
+    fs::create_dir_all(&bin).expect("a folder");
+    let path = format!("{}:{}", bin.display(), world.environment()["PATH"]);
+    world.set("PATH", &path);
+    for (says, code, expected) in [
+        ("echo 1.18.33", 0, "✓ git, and the agent opencode 1.18.33\n"),
+        ("echo 1.2.3", 1, "opencode 1.2.3 is too old, 1.17.18 or newer is needed"),
+        ("echo opencode v2.0.9", 1, "set KUGETSU_AGENT_COMMAND"),
+        ("echo 'no way' >&2; exit 1", 1, "no way"),
+    ] {
+        fs::write(bin.join("opencode"), format!("#!/bin/sh\n{says}\n")).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(bin.join("opencode"), mode).expect("it is ours");
+        let ran = world.run(&["init"]);
+        assert_eq!(ran.code, code, "{}", ran.stdout);
+        assert!(ran.stdout.contains(expected), "{}", ran.stdout);
+    }
+}
+
+#[test]
 fn init_tells_of_a_repository_that_cannot_be_had() {
     let mut world = World::new();
     world.agent("exit 0");
