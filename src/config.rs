@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::agent::{AgentSettings, Completion, Template};
 use crate::job::{RetryPolicy, limits};
+use crate::process::meter::micros;
 use crate::worker::{OnTerminate, Settings};
 
 /// How kugetsu behaves.
@@ -40,6 +41,12 @@ pub struct Config {
     pub kill_grace_ms: u64,
     /// Most bytes that a run may log.
     pub log_bytes_max: u64,
+    /// How long a run may neither log nor use the processor, in milliseconds; 0 is for ever.
+    pub idle_ms: u64,
+    /// Most calls of its model that a run may make; `None` is any number.
+    pub steps_max: Option<u64>,
+    /// Most that a run may cost, in millionths; `None` is any sum.
+    pub cost_micros_max: Option<u64>,
     /// Least time between two starts, in milliseconds.
     pub spawn_delay_ms: u64,
     /// What failures cost.
@@ -193,6 +200,34 @@ pub const KEYS: &[Key] = &[
         set: |draft, text| bytes(text).map(|bytes| draft.log_bytes_max = bytes),
     },
     Key {
+        name: "KUGETSU_IDLE_TIMEOUT",
+        default: "15m",
+        help: "How long an agent may neither log nor use the processor before it is ended; 0 is for \
+               ever. A compiler at work is not idle, one that waits for the network is.",
+        set: |draft, text| duration_ms(text).map(|ms| draft.idle_ms = ms),
+    },
+    Key {
+        name: "KUGETSU_MAX_STEPS",
+        default: "",
+        help: "Most calls of its model that one run may make. Known for opencode alone, from its \
+               events. Not set: any number.",
+        set: |draft, text| {
+            let steps = optional(text).map(|text| number(&text, 1, u32::MAX)).transpose()?;
+            draft.steps_max = steps.map(u64::from);
+            Ok(())
+        },
+    },
+    Key {
+        name: "KUGETSU_MAX_COST",
+        default: "",
+        help: "Most that one run may cost, in the currency of its model's prices, like 2.50. Known \
+               for opencode alone, from its events. Not set: any sum.",
+        set: |draft, text| {
+            draft.cost_micros_max = optional(text).map(|text| cost(&text)).transpose()?;
+            Ok(())
+        },
+    },
+    Key {
         name: "KUGETSU_LEASE",
         default: "60s",
         help: "How long a job stays with a worker that gives no sign of life.",
@@ -274,6 +309,9 @@ struct Draft {
     lease_ms: u64,
     kill_grace_ms: u64,
     log_bytes_max: u64,
+    idle_ms: u64,
+    steps_max: Option<u64>,
+    cost_micros_max: Option<u64>,
     spawn_delay_ms: u64,
     policy: RetryPolicy,
     agent_command: Option<Template>,
@@ -363,6 +401,9 @@ impl Config {
             lease_ms: draft.lease_ms,
             kill_grace_ms: draft.kill_grace_ms,
             log_bytes_max: draft.log_bytes_max,
+            idle_ms: draft.idle_ms,
+            steps_max: draft.steps_max,
+            cost_micros_max: draft.cost_micros_max,
             spawn_delay_ms: draft.spawn_delay_ms,
             policy: draft.policy,
             agent_command: draft.agent_command.expect("it has a default"),
@@ -410,6 +451,9 @@ impl Config {
             timeout_ms: self.timeout_ms,
             kill_grace_ms: self.kill_grace_ms,
             log_bytes_max: self.log_bytes_max,
+            idle_ms: self.idle_ms,
+            steps_max: self.steps_max,
+            cost_micros_max: self.cost_micros_max,
             network_attempts: self.network_attempts,
             network_delay_ms: self.network_delay_ms,
             secrets: token.map(|token| ("GITEA_TOKEN".into(), token)).into_iter().collect(),
@@ -579,6 +623,13 @@ pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
         Some(ms) if ms <= limits::DURATION_MS_MAX => Ok(ms),
         Some(_) => Err("it is more than ten years".into()),
         None => Err("it is a duration, like 90s, 15m or 1h 30m".into()),
+    }
+}
+
+fn cost(text: &str) -> Result<u64, String> {
+    match text.parse::<f64>().map(micros) {
+        Ok(micros) if micros > 0 => Ok(micros),
+        Ok(_) | Err(_) => Err("it is a sum above 0, like 2.50".into()),
     }
 }
 

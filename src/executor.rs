@@ -79,7 +79,7 @@ impl<F: Fn(&Job, &Control) -> Report + Send + Sync + 'static> Executor for F {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// Something of it is alive. Nobody else may work on the issue.
+    /// Something of it is alive, or is still to be done. Nobody else may work on the issue.
     Alive,
     /// The work never began, or may begin anew: the job is put back, and it costs nothing.
     NothingRan,

@@ -1,9 +1,11 @@
 //! Was the work done? Decided from how the agent ended and what it left. Pure.
 
 use crate::agent::repository::Traces;
+use crate::agent::result::Deferral;
 use crate::executor::Stop;
-use crate::job::{Reason, Report};
+use crate::job::{Account, Reason, Report};
 use crate::process::run::{Cause, ExitRecord};
+use crate::time::Timestamp;
 
 /// What counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,11 @@ pub(super) struct Evidence<'e> {
     pub was_reminded: bool,
     /// What the agent said last.
     pub last_words: &'e str,
+    /// How the attempt's run before the reminder ended.
+    pub earlier: Option<&'e ExitRecord>,
+    /// What the agent said of its run, or what is wrong with that.
+    pub result: Result<Option<Deferral>, String>,
+    pub now: Timestamp,
 }
 
 pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
@@ -53,6 +60,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
             signal: record.signal,
             commits: traces.commits,
             defer_ms: (reason == Reason::Deferred).then_some(LATER_MS),
+            account: evidence.earlier.map_or(Account::default(), account).plus(account(record)),
             ..Report::new(reason, detail)
         })
     };
@@ -65,6 +73,30 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
         Cause::LogLimit => {
             over(Reason::LogLimit, format!("ended after {} bytes of log", record.log_bytes))
         }
+        Cause::IdleTimeout => over(
+            Reason::IdleTimeout,
+            format!(
+                "it neither logged nor computed any more, and was ended after {}, with {}",
+                span(record.wall_ms),
+                commits(traces)
+            ),
+        ),
+        Cause::StepLimit => over(
+            Reason::StepLimit,
+            format!(
+                "ended after {} calls of its model, with {}",
+                record.usage.steps,
+                commits(traces)
+            ),
+        ),
+        Cause::CostLimit => over(
+            Reason::CostLimit,
+            format!(
+                "ended at a cost of {}, with {}",
+                cost(record.usage.cost_micros),
+                commits(traces)
+            ),
+        ),
         Cause::Terminated => match evidence.told {
             Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
             Some(Stop::Shutdown) => over(Reason::Shutdown, "the worker was told to stop".into()),
@@ -73,8 +105,51 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
                 over(Reason::Shutdown, "the agent's shim was told to end from outside".into())
             }
         },
-        Cause::Exited => exited(evidence, over),
+        Cause::Exited => match &evidence.result {
+            Ok(None) => exited(evidence, over),
+            Ok(Some(deferral)) => deferred(deferral, evidence.now, over),
+            Err(why) => {
+                let mut verdict = exited(evidence, over);
+                if let Verdict::Over(report) = &mut verdict {
+                    report.detail.push_str(&format!(" (its result file cannot be read: {why})"));
+                }
+                verdict
+            }
+        },
     }
+}
+
+/// What the agent says goes before what it left: its commits count for the next attempt.
+fn deferred(
+    deferral: &Deferral,
+    now: Timestamp,
+    over: impl Fn(Reason, String) -> Verdict,
+) -> Verdict {
+    let why = deferral.reason.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
+    let until = deferral.until;
+    let mut verdict = over(Reason::Deferred, format!("the agent asks for {until}{why}"));
+    if let Verdict::Over(report) = &mut verdict {
+        report.defer_ms = Some(until.ms_since(now));
+        report.pause = deferral.pause;
+    }
+    verdict
+}
+
+fn account(record: &ExitRecord) -> Account {
+    Account {
+        wall_ms: record.wall_ms,
+        cpu_ms: record.cpu_ms,
+        peak_memory_kib: record.peak_memory_kib,
+        log_bytes: record.log_bytes,
+        steps: record.usage.steps,
+        tokens_in: record.usage.tokens_in,
+        tokens_out: record.usage.tokens_out,
+        cost_micros: record.usage.cost_micros,
+    }
+}
+
+fn cost(micros: u64) -> String {
+    format!("{}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000)
 }
 
 fn exited(evidence: &Evidence<'_>, over: impl Fn(Reason, String) -> Verdict) -> Verdict {
@@ -139,6 +214,7 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::meter::Usage;
 
     /// `exit 0, 2 commits, dirty, reminded, cancel …` to a reason.
     fn verdict(words: &str) -> String {
@@ -152,7 +228,9 @@ mod tests {
             peak_memory_kib: 0,
             log_bytes: 0,
             left_behind: 0,
+            usage: Usage { steps: 3, cost_micros: 1_230_000, ..Usage::default() },
         };
+        let mut result = Ok(None);
         let mut traces = Traces { commits: 0, is_dirty: false };
         let mut told = None;
         let mut commits_before = 0;
@@ -170,6 +248,14 @@ mod tests {
                 "timeout" => record.cause = Cause::Timeout,
                 "flood" => record.cause = Cause::LogLimit,
                 "unstarted" => record.cause = Cause::NotStarted,
+                "idle" => record.cause = Cause::IdleTimeout,
+                "steps" => record.cause = Cause::StepLimit,
+                "cost" => record.cause = Cause::CostLimit,
+                "later" => {
+                    let until = Timestamp(60_000);
+                    result = Ok(Some(Deferral { until, reason: None, pause: true }));
+                }
+                "garbled" => result = Err("expected value".into()),
                 "ended" => record.cause = Cause::Terminated,
                 "cancel" => told = Some(Stop::Cancel),
                 "shutdown" => told = Some(Stop::Shutdown),
@@ -187,12 +273,18 @@ mod tests {
             told,
             was_reminded,
             last_words,
+            earlier: None,
+            result,
+            now: Timestamp(1_000),
         };
         match judge(&evidence) {
             Verdict::Remind => "remind".into(),
             Verdict::Over(report) => {
                 assert_eq!(report.defer_ms.is_some(), report.reason == Reason::Deferred);
                 assert!(!report.detail.is_empty() || report.reason == Reason::StartFailed);
+                assert_eq!(report.account.wall_ms, 1500);
+                assert_eq!(report.pause, words.contains("later"), "{report:?}");
+                assert_eq!(report.detail.contains("result file"), words.contains("garbled"));
                 report.reason.to_string()
             }
         }
@@ -221,6 +313,13 @@ mod tests {
             timeout killed         | timeout
             timeout commits        | timeout
             flood killed           | log_limit
+            idle killed            | idle_timeout
+            steps commits          | step_limit
+            cost                   | cost_limit
+            0 later                | deferred
+            1 later commits        | deferred
+            0 commits garbled      | done
+            1 garbled              | agent_error
             unstarted              | start_failed
             ended cancel           | cancelled
             ended cancel commits   | cancelled

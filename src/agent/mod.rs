@@ -11,6 +11,7 @@ mod leftover;
 mod log;
 mod message;
 mod repository;
+mod result;
 mod template;
 mod version;
 mod workplace;
@@ -33,7 +34,7 @@ use crate::process::identity::{self, Identity};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
 use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
-use crate::time;
+use crate::time::{self, Clock, SystemClock, Timestamp};
 
 use self::base_session::{CopyError, Copying};
 use self::completion::{Evidence, Verdict, judge};
@@ -84,6 +85,12 @@ pub struct AgentSettings {
     pub kill_grace_ms: u64,
     /// Most bytes that a run may log.
     pub log_bytes_max: u64,
+    /// How long a run may neither log nor use the processor, in milliseconds; 0 is for ever.
+    pub idle_ms: u64,
+    /// Most calls of its model that a run may make, as far as it tells.
+    pub steps_max: Option<u64>,
+    /// Most that a run may cost, in millionths, as far as it tells.
+    pub cost_micros_max: Option<u64>,
     /// How often to try what the network refuses, the first time counted.
     pub network_attempts: u32,
     /// How long to wait in between, in milliseconds.
@@ -158,6 +165,27 @@ fn environment_removed() -> impl Iterator<Item = &'static str> {
 /// Runs of an attempt: the message, and if need be the reminder to commit.
 const ROUNDS: u32 = 2;
 
+/// Where a run's agent says what became of it.
+const RESULT: &str = "result.json";
+
+/// One of them.
+struct Round {
+    /// From 1.
+    number: u32,
+    /// How the run before it ended.
+    earlier: Option<ExitRecord>,
+}
+
+/// A run that is over, and all that is known of it.
+struct OverRun<'r> {
+    dir: &'r RunDir,
+    plan: &'r Plan,
+    record: &'r ExitRecord,
+    /// The word that was passed on, if one was.
+    told: Option<Stop>,
+    now: Timestamp,
+}
+
 /// Runs agents on issues, each in its issue's worktree and behind a shim, which outlives its worker.
 pub struct AgentExecutor {
     settings: AgentSettings,
@@ -172,6 +200,9 @@ struct Plan {
     log: PathBuf,
     log_from: u64,
     round: u32,
+    /// How the run before the reminder ended.
+    #[serde(default)]
+    earlier: Option<ExitRecord>,
 }
 
 impl Plan {
@@ -251,7 +282,7 @@ impl Executor for AgentExecutor {
             Ok(Left::Alive) => Found::Alive,
             Ok(Left::NothingRan) => Found::NothingRan,
             Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, why)),
-            Ok(Left::Record(record)) => Found::Ended(self.judge_leftover(job, &dir, &record, told)),
+            Ok(Left::Record(record)) => self.judge_leftover(job, &dir, &record, told),
             Err(error) => {
                 // Not known to be dead is alive: nobody else may work on the issue.
                 tracing::warn!(job = %job.id, %error, "cannot look at what its run left");
@@ -305,7 +336,7 @@ impl AgentExecutor {
         tracing::debug!(job = %job.id, "worktree ready");
         let mut session = self.keep_session(job, control, &worktree)?;
         self.begin_from_base(job, control, &worktree, &mut session)?;
-        self.run_rounds(job, control, &worktree, session, 1)
+        self.run_rounds(job, control, &worktree, session, Round { number: 1, earlier: None })
     }
 
     /// From this round on: the message is the first, the reminder the second and last.
@@ -315,10 +346,11 @@ impl AgentExecutor {
         control: &Control,
         worktree: &Worktree,
         mut session: Session,
-        first: u32,
+        mut round: Round,
     ) -> Result<Report, Cut> {
-        for round in first..=ROUNDS {
-            let name = format!("{}-{}-{round}", job.id, control.token());
+        while round.number <= ROUNDS {
+            let number = round.number;
+            let name = format!("{}-{}-{number}", job.id, control.token());
             let dir = RunDir::at(&self.settings.runs().join(name));
             let (running, plan) = self.start(job, control, worktree, &session, &dir, round)?;
             let shim = running.identity;
@@ -326,9 +358,12 @@ impl AgentExecutor {
             let told = self.attend(control, &dir, shim, move |_| running.wait())?;
             let record = self.record_of(&dir)?;
             self.learn_session(job, control, &mut session, &plan);
-            match self.verdict(job, &plan, &record, told)? {
+            let over =
+                OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
+            match self.verdict(job, &over)? {
                 Verdict::Remind => {
                     tracing::info!(job = %job.id, "no commit, but changes: reminding the agent");
+                    round = Round { number: number + 1, earlier: Some(record) };
                 }
                 Verdict::Over(report) => {
                     self.forget_lost_session(job, control, session, &report);
@@ -372,8 +407,12 @@ impl AgentExecutor {
         };
         let mut session = self.keep_session(job, control, &worktree)?;
         self.learn_session(job, control, &mut session, &plan);
-        match self.verdict(job, &plan, &record, told)? {
-            Verdict::Remind => self.run_rounds(job, control, &worktree, session, plan.round + 1),
+        let over = OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
+        match self.verdict(job, &over)? {
+            Verdict::Remind => {
+                let round = Round { number: plan.round + 1, earlier: Some(record) };
+                self.run_rounds(job, control, &worktree, session, round)
+            }
             Verdict::Over(report) => {
                 self.forget_lost_session(job, control, session, &report);
                 Ok(report)
@@ -507,7 +546,7 @@ impl AgentExecutor {
         worktree: &Worktree,
         session: &Session,
         dir: &RunDir,
-        round: u32,
+        round: Round,
     ) -> Result<(Running, Plan), Cut> {
         dir.create().map_err(start_failed("make the run's folder"))?;
         let log = self.settings.log(job.id);
@@ -524,11 +563,11 @@ impl AgentExecutor {
             boot_id,
             folder: dir.name(),
             started_at: control.now(),
-            round,
+            round: round.number,
         })?;
-        let text = if round == 1 { &job.message } else { message::REMINDER };
+        let text = if round.number == 1 { &job.message } else { message::REMINDER };
         message::write_message(job, worktree, text).map_err(start_failed("write the message"))?;
-        let log_from = message::begin_log(&log, job, round, control.now())
+        let log_from = message::begin_log(&log, job, round.number, control.now())
             .map_err(start_failed("write the log"))?;
         let plan = Plan {
             worktree: worktree.folder.clone(),
@@ -536,7 +575,8 @@ impl AgentExecutor {
             head_before: worktree.head.clone(),
             log,
             log_from,
-            round,
+            round: round.number,
+            earlier: round.earlier,
         };
         write_json(&dir.file("plan.json"), &plan).map_err(start_failed("write the run's plan"))?;
         // A word that came in the meantime: nothing has run yet, and dropping the gate keeps it so.
@@ -585,6 +625,9 @@ impl AgentExecutor {
             timeout_ms: job.timeout_ms.unwrap_or(self.settings.timeout_ms),
             kill_grace_ms: self.settings.kill_grace_ms,
             log_bytes_max: self.settings.log_bytes_max,
+            idle_ms: self.settings.idle_ms,
+            steps_max: self.settings.steps_max,
+            cost_micros_max: self.settings.cost_micros_max,
         }
     }
 
@@ -671,13 +714,8 @@ impl AgentExecutor {
         Report { commits, ..Report::new(Reason::Lost, why) }
     }
 
-    fn verdict(
-        &self,
-        job: &Job,
-        plan: &Plan,
-        record: &ExitRecord,
-        told: Option<Stop>,
-    ) -> Result<Verdict, Cut> {
+    fn verdict(&self, job: &Job, over: &OverRun<'_>) -> Result<Verdict, Cut> {
+        let OverRun { dir, plan, record, told, now } = *over;
         let traces = match plan.traces() {
             Ok(traces) => traces,
             // What was ended is judged by why, whatever became of its worktree.
@@ -693,6 +731,9 @@ impl AgentExecutor {
             told,
             was_reminded: plan.round > 1,
             last_words: &self.without_secrets(last_words),
+            earlier: plan.earlier.as_ref(),
+            result: result::read(&dir.file(RESULT)),
+            now,
         }))
     }
 
@@ -708,19 +749,18 @@ impl AgentExecutor {
         dir: &RunDir,
         record: &ExitRecord,
         told: Option<Stop>,
-    ) -> Report {
+    ) -> Found {
+        let lost = |why: String| Found::Ended(Report::new(Reason::Lost, why));
         let plan: Plan = match read_json(&dir.file("plan.json")) {
             Ok(Some(plan)) => plan,
-            Ok(None) => return Report::new(Reason::Lost, "the run's plan is gone"),
-            Err(error) => {
-                return Report::new(Reason::Lost, format!("the run's plan is damaged: {error}"));
-            }
+            Ok(None) => return lost("the run's plan is gone".into()),
+            Err(error) => return lost(format!("the run's plan is damaged: {error}")),
         };
-        match self.verdict(job, &plan, record, told) {
-            Ok(Verdict::Over(report)) | Err(Cut::Over(report)) => report,
-            Ok(Verdict::Remind) | Err(Cut::LeftAlone) => {
-                self.lost(dir, "its worker was gone before it could be reminded to commit")
-            }
+        let now = SystemClock.now();
+        match self.verdict(job, &OverRun { dir, plan: &plan, record, told, now }) {
+            Ok(Verdict::Over(report)) | Err(Cut::Over(report)) => Found::Ended(report),
+            // The attempt is not over: a worker reminds its agent.
+            Ok(Verdict::Remind) | Err(Cut::LeftAlone) => Found::Alive,
         }
     }
 }

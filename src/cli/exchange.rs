@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::cli::render;
 use crate::job::{
-    Attempt, Job, JobId, NewJob, Outcome, Pending, Reason, Report, Spent, State, StateKind, Token,
-    WorkerId,
+    Account, Attempt, Job, JobId, NewJob, Outcome, Pending, Reason, Report, Spent, State,
+    StateKind, Token, WorkerId,
 };
 use crate::time::Timestamp;
 
@@ -42,6 +42,10 @@ struct Line {
     _started_at: Option<Value>,
     #[serde(rename = "attempt")]
     _attempt: Option<Value>,
+    #[serde(rename = "commits")]
+    _commits: Option<Value>,
+    #[serde(rename = "account")]
+    _account: Option<Value>,
     #[serde(rename = "worker")]
     _worker: Option<Value>,
     #[serde(rename = "lease_expires_at")]
@@ -75,6 +79,23 @@ struct AttemptLine {
     signal: Option<i32>,
     commits: u32,
     defer_ms: Option<u64>,
+    #[serde(default)]
+    pause: bool,
+    #[serde(default)]
+    account: AccountLine,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct AccountLine {
+    wall_ms: u64,
+    cpu_ms: u64,
+    peak_memory_kib: u64,
+    log_bytes: u64,
+    steps: u64,
+    tokens_in: u64,
+    tokens_out: u64,
+    cost_micros: u64,
 }
 
 /// A job as a line, without the line's end. One that has no request id gets one that no other job
@@ -177,9 +198,24 @@ fn attempt(line: AttemptLine) -> Result<Attempt, String> {
             signal: line.signal,
             commits: line.commits,
             defer_ms: line.defer_ms,
+            pause: line.pause,
+            account: account(&line.account),
             ..Report::new(reason, line.detail)
         },
     })
+}
+
+fn account(line: &AccountLine) -> Account {
+    Account {
+        wall_ms: line.wall_ms,
+        cpu_ms: line.cpu_ms,
+        peak_memory_kib: line.peak_memory_kib,
+        log_bytes: line.log_bytes,
+        steps: line.steps,
+        tokens_in: line.tokens_in,
+        tokens_out: line.tokens_out,
+        cost_micros: line.cost_micros,
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +240,8 @@ mod tests {
             exit_code: Some(1),
             commits: 2,
             defer_ms: Some(5),
+            pause: true,
+            account: Account { wall_ms: 7, tokens_out: 8, ..Account::NOTHING },
             ..Report::new(reason, "why \"so\"")
         };
         let finish =

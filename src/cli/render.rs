@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::job::{Attempt, Job, State};
+use crate::job::{Account, Attempt, Job, State};
 use crate::time::Timestamp;
 
 /// The length of a message in a line of the scripts' format, in characters.
@@ -77,6 +77,7 @@ pub(super) fn item(job: &Job) -> Value {
         State::Pending(pending) => Some(pending.run_at.to_string()),
         State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => None,
     };
+    let last = job.attempts.last().map(|attempt| &attempt.report);
     json!({
         "id": job.id.0,
         "issue_ref": job.issue.to_string(),
@@ -94,6 +95,8 @@ pub(super) fn item(job: &Job) -> Value {
         "detail": job.outcome().map(|outcome| outcome.detail.clone()),
         "priority": job.priority,
         "attempt": job.attempt_number(),
+        "commits": last.map(|report| report.commits),
+        "account": last.map(|report| account(report.account)),
         "request_id": job.request_id,
     })
 }
@@ -131,7 +134,41 @@ fn attempt(attempt: &Attempt) -> Value {
         "signal": attempt.report.signal,
         "commits": attempt.report.commits,
         "defer_ms": attempt.report.defer_ms,
+        "pause": attempt.report.pause,
+        "account": account(attempt.report.account),
     })
+}
+
+/// What was used up, as programs see it.
+pub(super) fn account(account: Account) -> Value {
+    json!({
+        "wall_ms": account.wall_ms,
+        "cpu_ms": account.cpu_ms,
+        "peak_memory_kib": account.peak_memory_kib,
+        "log_bytes": account.log_bytes,
+        "steps": account.steps,
+        "tokens_in": account.tokens_in,
+        "tokens_out": account.tokens_out,
+        "cost_micros": account.cost_micros,
+    })
+}
+
+/// What was used up, for people; what is not known is left out.
+pub(super) fn account_line(account: Account) -> String {
+    let mut words =
+        vec![format!("{} ({} of processor)", span(account.wall_ms), span(account.cpu_ms))];
+    if account.peak_memory_kib > 0 {
+        words.push(format!("{} MiB", account.peak_memory_kib.div_ceil(1024)));
+    }
+    if account.steps > 0 {
+        let (tokens_in, tokens_out) = (account.tokens_in, account.tokens_out);
+        words.push(format!("{} steps, {tokens_in} tokens in, {tokens_out} out", account.steps));
+    }
+    if account.cost_micros > 0 {
+        let cents = account.cost_micros.div_ceil(10_000);
+        words.push(format!("cost {}.{:02}", cents / 100, cents % 100));
+    }
+    words.join(", ")
 }
 
 /// What a job's state means right now, in a few words.

@@ -8,7 +8,7 @@ use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
 use crate::config::Config;
-use crate::job::{Job, JobId, Session};
+use crate::job::{Account, Job, JobId, Session};
 use crate::time::Timestamp;
 
 #[derive(Args)]
@@ -81,6 +81,9 @@ fn text(job: &Job, session: Option<&Session>, config: &Config, now: Timestamp) -
             "attempt {:<2} {} after {length}: {}",
             attempt.number, report.reason, report.detail
         );
+        if report.account != Account::NOTHING {
+            let _ = writeln!(text, "           {}", render::account_line(report.account));
+        }
     }
     text
 }

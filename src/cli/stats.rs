@@ -34,6 +34,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             "oldest_pending": stats.oldest_pending.map(|at| at.to_string()),
             "next_due": stats.next_due.map(|at| at.to_string()),
             "paused": stats.paused.is_some(),
+            "attempts": stats.attempts,
+            "account": render::account(stats.account),
         });
         print(&format!("{value:#}\n"))?;
         return Ok(Exit::Success);
@@ -56,6 +58,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             StateKind::Completed | StateKind::Error | StateKind::Cancelled => String::new(),
         };
         let _ = writeln!(text, "{kind:<10} {:>6}{note}", stats.count(kind));
+    }
+    if stats.attempts > 0 {
+        let used = render::account_line(stats.account);
+        let _ = writeln!(text, "attempts   {:>6}  ({used})", stats.attempts);
     }
     if let Some(paused) = stats.paused {
         let until = paused

@@ -59,6 +59,8 @@ pub const SHIM_TICK_MS: u64 = 250;
 pub const SHIM_QUIET_TICK_MS: u64 = 1_000;
 /// Rounds of killing what is left of a tree, [`KILL_PAUSE_MS`] apart.
 pub const KILL_ROUNDS_MAX: u32 = 500;
+/// Looks for new processes while a tree is being frozen.
+pub const FREEZE_ROUNDS_MAX: u32 = 20;
 /// Pause between two rounds of killing.
 pub const KILL_PAUSE_MS: u64 = 10;
 /// Longest run of one git command.
@@ -79,6 +81,16 @@ pub const VERSION_MS_MAX: u64 = 30_000;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.
 pub const LOG_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Longest line of a log in which an agent's account is looked for, in bytes.
+pub const METER_LINE_BYTES_MAX: usize = 64 * 1024;
+/// What is kept of the end of a log that grew too large, in bytes.
+pub const LOG_TAIL_BYTES: u64 = 64 * 1024;
+/// Looks at a quiet agent's processor time in the time after which it counts as idle.
+pub const IDLE_LOOKS: u64 = 20;
+/// An agent that uses less than this part of a processor, in thousandths, does nothing.
+pub const IDLE_CPU_PERMILLE: u32 = 10;
+/// Size of the file in which an agent says what became of it, in bytes.
+pub const RESULT_BYTES_MAX: u64 = 64 * 1024;
 /// Size of a configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Size of an exit record or another small file that kugetsu writes for itself, in bytes.

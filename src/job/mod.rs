@@ -500,6 +500,10 @@ pub enum Reason {
     Lost,
     /// The agent wrote more log than it may.
     LogLimit,
+    /// The agent called its model more often than it may.
+    StepLimit,
+    /// The agent cost more than it may.
+    CostLimit,
     /// Called off.
     Cancelled,
     /// The worker was told to stop and put the job back.
@@ -510,7 +514,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 15] = [
         Reason::Done,
         Reason::NoChanges,
         Reason::Uncommitted,
@@ -521,6 +525,8 @@ impl Reason {
         Reason::WorktreeFailed,
         Reason::Lost,
         Reason::LogLimit,
+        Reason::StepLimit,
+        Reason::CostLimit,
         Reason::Cancelled,
         Reason::Shutdown,
         Reason::Deferred,
@@ -539,6 +545,8 @@ impl Reason {
             Reason::WorktreeFailed => "worktree_failed",
             Reason::Lost => "lost",
             Reason::LogLimit => "log_limit",
+            Reason::StepLimit => "step_limit",
+            Reason::CostLimit => "cost_limit",
             Reason::Cancelled => "cancelled",
             Reason::Shutdown => "shutdown",
             Reason::Deferred => "deferred",
@@ -601,6 +609,60 @@ pub struct Report {
     /// If the job is tried again: this many milliseconds from now, in place of what the policy
     /// says. For [`Reason::Deferred`].
     pub defer_ms: Option<u64>,
+    /// Whether the whole queue is to wait as long: other jobs would fare no better.
+    pub pause: bool,
+    /// What it used up.
+    pub account: Account,
+}
+
+/// What an attempt, or several, used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Account {
+    /// Milliseconds that its agent ran.
+    pub wall_ms: u64,
+    /// Milliseconds of processor time of the agent's whole tree.
+    pub cpu_ms: u64,
+    /// Largest memory of one process of the tree, in KiB.
+    pub peak_memory_kib: u64,
+    /// Bytes logged.
+    pub log_bytes: u64,
+    /// Calls of the model, if the agent tells.
+    pub steps: u64,
+    /// Tokens that the model read, from its cache too, if the agent tells.
+    pub tokens_in: u64,
+    /// Tokens that the model wrote, its reasoning too, if the agent tells.
+    pub tokens_out: u64,
+    /// What the model cost, in millionths of the currency its prices are in, if the agent tells.
+    pub cost_micros: u64,
+}
+
+impl Account {
+    /// Nothing used up.
+    pub const NOTHING: Account = Account {
+        wall_ms: 0,
+        cpu_ms: 0,
+        peak_memory_kib: 0,
+        log_bytes: 0,
+        steps: 0,
+        tokens_in: 0,
+        tokens_out: 0,
+        cost_micros: 0,
+    };
+
+    /// Both together: sums, and of the memory the larger one.
+    pub fn plus(self, other: Account) -> Account {
+        Account {
+            wall_ms: self.wall_ms.saturating_add(other.wall_ms),
+            cpu_ms: self.cpu_ms.saturating_add(other.cpu_ms),
+            peak_memory_kib: self.peak_memory_kib.max(other.peak_memory_kib),
+            log_bytes: self.log_bytes.saturating_add(other.log_bytes),
+            steps: self.steps.saturating_add(other.steps),
+            tokens_in: self.tokens_in.saturating_add(other.tokens_in),
+            tokens_out: self.tokens_out.saturating_add(other.tokens_out),
+            cost_micros: self.cost_micros.saturating_add(other.cost_micros),
+        }
+    }
 }
 
 impl Report {
@@ -613,6 +675,8 @@ impl Report {
             signal: None,
             commits: 0,
             defer_ms: None,
+            pause: false,
+            account: Account::default(),
         }
     }
 }

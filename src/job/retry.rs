@@ -63,7 +63,9 @@ pub fn class(reason: Reason) -> Class {
         | Reason::Timeout
         | Reason::IdleTimeout
         | Reason::WorktreeFailed
-        | Reason::LogLimit => Class::Terminal,
+        | Reason::LogLimit
+        | Reason::StepLimit
+        | Reason::CostLimit => Class::Terminal,
         Reason::Lost => Class::Lost,
         Reason::StartFailed => Class::StartFailed,
         Reason::Deferred => Class::Deferred,

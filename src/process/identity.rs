@@ -25,6 +25,8 @@ pub struct Stat {
     pub parent: i32,
     /// Dead, and not yet waited for.
     pub is_zombie: bool,
+    /// Processor time of it and of those children that it has waited for, in clock ticks.
+    pub cpu_ticks: u64,
 }
 
 /// Reads one process; `None` if there is none.
@@ -35,7 +37,13 @@ pub fn stat(pid: i32) -> Option<Stat> {
 /// The name of a process may hold spaces and brackets, so the fields count from the last bracket.
 fn parse_stat(pid: i32, text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let ticks = |at: usize| -> Option<u64> {
+        let fields = fields.get(at..at + 4)?.iter();
+        // A negative number has been seen of children, after a clock was set.
+        fields.map(|field| Some(u64::try_from(field.parse::<i64>().ok()?).unwrap_or(0))).sum()
+    };
     Some(Stat {
+        cpu_ticks: ticks(11)?,
         identity: Identity { pid, start_time: fields.get(19)?.parse().ok()? },
         parent: fields.get(1)?.parse().ok()?,
         is_zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
@@ -84,11 +92,12 @@ mod tests {
 
     #[test]
     fn odd_names_do_not_shift_the_fields() {
-        let rest = "S 7 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0";
+        let rest = "S 7 1 1 0 -1 4 0 0 0 0 1 2 3 4 20 0 1 0 4711 0";
         for name in ["sh", "a b", ") R 1 (", "((("] {
             let parsed = parse_stat(9, &format!("9 ({name}) {rest}"));
             let identity = Identity { pid: 9, start_time: 4711 };
-            assert_eq!(parsed, Some(Stat { identity, parent: 7, is_zombie: false }), "{name}");
+            let expected = Stat { identity, parent: 7, is_zombie: false, cpu_ticks: 10 };
+            assert_eq!(parsed, Some(expected), "{name}");
         }
         assert_eq!(parse_stat(9, "9 (sh"), None);
         assert_eq!(parse_stat(9, "9 (sh) S 7"), None);

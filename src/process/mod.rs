@@ -2,6 +2,7 @@
 
 pub mod identity;
 pub mod lock;
+pub mod meter;
 pub mod run;
 pub mod shim;
 pub mod spawn;

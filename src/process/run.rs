@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::limits;
 use crate::process::identity::Identity;
 use crate::process::lock::{self, Held};
+use crate::process::meter::Usage;
 use crate::time::{self, Timestamp};
 
 /// A run's folder.
@@ -47,6 +48,15 @@ pub struct RunSpec {
     pub kill_grace_ms: u64,
     /// Most bytes this run may add to the log.
     pub log_bytes_max: u64,
+    /// How long it may neither log nor use the processor; 0 is for ever.
+    #[serde(default)]
+    pub idle_ms: u64,
+    /// Most calls of the model, as far as its log tells.
+    #[serde(default)]
+    pub steps_max: Option<u64>,
+    /// Most it may cost, in millionths, as far as its log tells.
+    #[serde(default)]
+    pub cost_micros_max: Option<u64>,
 }
 
 /// Why a run ended.
@@ -59,8 +69,14 @@ pub enum Cause {
     NotStarted,
     /// The wall-clock limit.
     Timeout,
+    /// It did nothing for too long.
+    IdleTimeout,
     /// The log grew too large.
     LogLimit,
+    /// It called the model too often.
+    StepLimit,
+    /// It cost too much.
+    CostLimit,
     /// The shim was told to end it.
     Terminated,
 }
@@ -86,6 +102,9 @@ pub struct ExitRecord {
     pub log_bytes: u64,
     /// Processes that the agent left behind and that were killed.
     pub left_behind: u32,
+    /// What its log tells that it used up.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 impl RunDir {
@@ -249,6 +268,7 @@ mod tests {
             peak_memory_kib: 3,
             log_bytes: 4,
             left_behind: 0,
+            usage: Usage::default(),
         };
         run.write_exit_record(&record).expect("a write");
         assert_eq!(run.exit_record().expect("a read"), Some(record));

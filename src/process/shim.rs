@@ -4,7 +4,7 @@
 //! leaves behind, and writes down how it ended. It never touches the store.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -24,6 +24,7 @@ use nix::unistd::{Pid, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::job::limits;
+use crate::process::meter::{Meter, Usage};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
 use crate::process::{command, remove_variables, retry_interrupted, tree};
 use crate::time::{Clock, SystemClock, monotonic};
@@ -82,6 +83,12 @@ struct Agent<'s> {
     /// How much it had logged when that was looked at last, and whether that was more than before.
     logged: u64,
     is_logging: bool,
+    meter: Option<Meter>,
+    /// When it was last seen to do something.
+    active_at: Instant,
+    /// When its processor time was looked at last, and how much it was.
+    cpu_looked_at: Instant,
+    cpu_ms: u64,
     /// How the agent itself ended, once it has.
     ended: Option<WaitStatus>,
     /// Why it is being ended, and when it is killed.
@@ -103,6 +110,11 @@ fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitR
         log_bytes_before,
         logged: 0,
         is_logging: true,
+        // Without one nothing is counted, and the run is as good.
+        meter: Meter::begin(&spec.log, log_bytes_before).ok(),
+        active_at: began,
+        cpu_looked_at: began,
+        cpu_ms: 0,
         ended: None,
         ending: None,
     };
@@ -111,8 +123,12 @@ fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitR
     }
     let wall_ms = agent.elapsed_ms();
     let left_behind = sweep(signals)?;
+    agent.read_meter();
+    let log_bytes = agent.log_bytes();
+    if log_bytes > spec.log_bytes_max {
+        shorten_log(spec, log_bytes_before)?;
+    }
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let cpu_ms = usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds();
     let (exit_code, signal) = match agent.ended {
         Some(WaitStatus::Exited(_, code)) => (Some(code), None),
         Some(WaitStatus::Signaled(_, signal, _)) => (None, Some(signal as i32)),
@@ -124,11 +140,34 @@ fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitR
         signal,
         detail: String::new(),
         wall_ms,
-        cpu_ms: u64::try_from(cpu_ms).unwrap_or(0),
+        cpu_ms: cpu_ms_of(&usage),
         peak_memory_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
-        log_bytes: agent.log_bytes(),
+        log_bytes,
         left_behind,
+        usage: agent.meter.map_or(Usage::default(), |meter| meter.usage),
     })
+}
+
+fn cpu_ms_of(usage: &nix::sys::resource::Usage) -> u64 {
+    let ms = usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds();
+    u64::try_from(ms).unwrap_or(0)
+}
+
+/// Cuts a log that grew too large: its beginning stays, up to the bound, and its end, which tells
+/// how it came to that.
+fn shorten_log(spec: &RunSpec, log_bytes_before: u64) -> io::Result<()> {
+    let mut log = File::options().read(true).write(true).open(&spec.log)?;
+    let length = log.metadata()?.len();
+    let tail_bytes = limits::LOG_TAIL_BYTES.min(spec.log_bytes_max / 2);
+    let head_end = log_bytes_before + spec.log_bytes_max - tail_bytes;
+    let mut tail = Vec::new();
+    log.seek(SeekFrom::Start(length.saturating_sub(tail_bytes).max(head_end)))?;
+    (&log).take(tail_bytes).read_to_end(&mut tail)?;
+    let left_out = length - head_end - tail.len() as u64;
+    log.set_len(head_end)?;
+    log.seek(SeekFrom::Start(head_end))?;
+    write!(log, "\n--- {left_out} bytes are left out: the log grew too large\n")?;
+    log.write_all(&tail)
 }
 
 fn not_started(spec: &RunSpec, error: &io::Error) -> ExitRecord {
@@ -143,6 +182,7 @@ fn not_started(spec: &RunSpec, error: &io::Error) -> ExitRecord {
         peak_memory_kib: 0,
         log_bytes: 0,
         left_behind: 0,
+        usage: Usage::default(),
     }
 }
 
@@ -186,18 +226,72 @@ impl Agent<'_> {
         let logged = self.log_bytes();
         self.is_logging = logged > self.logged;
         self.logged = logged;
-        match self.ending {
-            Some((_, kill_at)) if monotonic() >= kill_at => self.kill()?,
-            Some(_) => {}
-            None if self.elapsed_ms() >= self.spec.timeout_ms => self.end(Cause::Timeout)?,
-            None if logged > self.spec.log_bytes_max => {
-                // No grace: it would be used to fill the disk.
-                self.end(Cause::LogLimit)?;
-                self.kill()?;
-            }
-            None => {}
+        if self.is_logging {
+            self.active_at = monotonic();
+            self.read_meter();
         }
-        Ok(())
+        match self.ending {
+            Some((_, kill_at)) if monotonic() >= kill_at => self.kill(),
+            Some(_) => Ok(()),
+            None => match self.limit_reached()? {
+                None => Ok(()),
+                Some(Cause::LogLimit) => {
+                    // No grace: it would be used to fill the disk.
+                    self.end(Cause::LogLimit)?;
+                    self.kill()
+                }
+                Some(cause) => self.end(cause),
+            },
+        }
+    }
+
+    fn limit_reached(&mut self) -> io::Result<Option<Cause>> {
+        let spec = self.spec;
+        let usage = self.meter.as_ref().map_or(Usage::default(), |meter| meter.usage);
+        Ok(if self.elapsed_ms() >= spec.timeout_ms {
+            Some(Cause::Timeout)
+        } else if self.logged > spec.log_bytes_max {
+            Some(Cause::LogLimit)
+        } else if spec.steps_max.is_some_and(|most| usage.steps > most) {
+            Some(Cause::StepLimit)
+        } else if spec.cost_micros_max.is_some_and(|most| usage.cost_micros > most) {
+            Some(Cause::CostLimit)
+        } else if self.is_idle()? {
+            Some(Cause::IdleTimeout)
+        } else {
+            None
+        })
+    }
+
+    fn read_meter(&mut self) {
+        if let Some(Err(_)) = self.meter.as_mut().map(Meter::read) {
+            // What was counted so far goes for nothing: half an account is none.
+            self.meter = None;
+        }
+    }
+
+    /// Whether it neither logged nor used the processor for as long as it may. A quiet agent may be
+    /// compiling: its log alone does not tell.
+    fn is_idle(&mut self) -> io::Result<bool> {
+        let limit = Duration::from_millis(self.spec.idle_ms);
+        let looked_ago = self.cpu_looked_at.elapsed();
+        if limit.is_zero() || looked_ago < self.idle_look() {
+            return Ok(false);
+        }
+        let dead_ms = cpu_ms_of(&getrusage(UsageWho::RUSAGE_CHILDREN)?);
+        let cpu_ms = dead_ms + tree::cpu_ms_of_descendants()?;
+        let used = Duration::from_millis(cpu_ms.saturating_sub(self.cpu_ms));
+        self.cpu_ms = cpu_ms;
+        self.cpu_looked_at = monotonic();
+        if used * 1000 >= looked_ago * limits::IDLE_CPU_PERMILLE {
+            self.active_at = monotonic();
+        }
+        Ok(self.active_at.elapsed() >= limit)
+    }
+
+    /// How often to look at the processor time.
+    fn idle_look(&self) -> Duration {
+        Duration::from_millis(self.spec.idle_ms / limits::IDLE_LOOKS)
     }
 
     /// How long nothing can become due.
@@ -231,7 +325,7 @@ impl Agent<'_> {
     /// Kills the group and whatever else is below; again after a pause, should anything live.
     fn kill(&mut self) -> io::Result<()> {
         tree::signal_group(self.pid, Signal::SIGKILL)?;
-        tree::signal_descendants(Signal::SIGKILL)?;
+        tree::kill_descendants()?;
         if let Some((_, kill_at)) = &mut self.ending {
             *kill_at = monotonic() + Duration::from_millis(limits::SHIM_QUIET_TICK_MS);
         }
@@ -256,7 +350,7 @@ fn sweep(signals: &Signals) -> io::Result<u32> {
         if !has_children()? {
             return Ok(killed);
         }
-        let sent = tree::signal_descendants(Signal::SIGKILL)?;
+        let sent = tree::kill_descendants()?;
         if round == 0 {
             killed = sent;
         }

@@ -10,29 +10,57 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use crate::job::limits;
 use crate::process::identity::{self, Stat};
 
-/// Sends a signal to every process below this one, and says to how many.
-pub fn signal_descendants(signal: Signal) -> io::Result<u32> {
+/// Kills every process below this one, and says how many there were. They are frozen first: what
+/// does not run cannot fork.
+pub fn kill_descendants() -> io::Result<u32> {
+    let mut frozen = Vec::new();
+    for _ in 0..limits::FREEZE_ROUNDS_MAX {
+        let new: Vec<Stat> =
+            descendants()?.into_iter().filter(|stat| !frozen.contains(&stat.identity)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for stat in new {
+            stat.identity.signal(Signal::SIGSTOP)?;
+            frozen.push(stat.identity);
+        }
+    }
+    let mut sent = 0;
+    for stat in descendants()? {
+        sent += u32::from(stat.identity.signal(Signal::SIGKILL)?);
+    }
+    Ok(sent)
+}
+
+/// Processor time of every process below this one, in milliseconds. What the dead used is counted
+/// with whoever waited for them.
+pub fn cpu_ms_of_descendants() -> io::Result<u64> {
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u64::try_from(ticks).ok());
+    let ticks: u64 = descendants()?.iter().map(|stat| stat.cpu_ticks).sum();
+    Ok(ticks * 1000 / per_second.filter(|ticks| *ticks > 0).unwrap_or(100))
+}
+
+fn descendants() -> io::Result<Vec<Stat>> {
     let own = Pid::this().as_raw();
     let all: Vec<Stat> = all_pids()?.into_iter().filter_map(identity::stat).collect();
-    let mut found = vec![own];
-    let mut sent = 0;
-    // Each round looks one generation further down; a tree is not deeper than its size.
-    let mut next = 0;
-    while next < found.len() {
-        let parent = found[next];
-        next += 1;
+    let mut found: Vec<Stat> = Vec::new();
+    let mut parents = vec![own];
+    // Each parent is looked at once; a tree is not larger than all processes.
+    while let Some(parent) = parents.pop() {
         for stat in all.iter().filter(|stat| stat.parent == parent && !stat.is_zombie) {
-            if stat.identity.pid != own && !found.contains(&stat.identity.pid) {
-                found.push(stat.identity.pid);
-                sent += u32::from(stat.identity.signal(signal)?);
+            let pid = stat.identity.pid;
+            if pid != own && !found.iter().any(|found| found.identity.pid == pid) {
+                found.push(*stat);
+                parents.push(pid);
             }
         }
     }
-    Ok(sent)
+    Ok(found)
 }
 
 /// Sends a signal to a process group. Says whether there was one.

@@ -1,8 +1,8 @@
 //! What each operation means, once for every backend.
 
 use crate::job::{
-    Event, IssueRef, Job, JobId, NewJob, Next, Refused, Session, State, StateKind, Token,
-    transition,
+    Account, Event, IssueRef, Job, JobId, NewJob, Next, Reason, Refused, Report, Session, State,
+    StateKind, Token, limits, transition,
 };
 use crate::store::{Answer, Claim, NothingToClaim, Op, OpRefused, Paused, Reply, StoreError};
 use crate::time::Timestamp;
@@ -18,6 +18,9 @@ pub(super) struct Header {
     pub error: u64,
     pub cancelled: u64,
     pub paused: Option<Paused>,
+    /// Attempts that ended, and what they used up, ever: also of jobs that were removed.
+    pub attempts: u64,
+    pub account: Account,
 }
 
 impl Header {
@@ -30,6 +33,8 @@ impl Header {
         error: 0,
         cancelled: 0,
         paused: None,
+        attempts: 0,
+        account: Account::NOTHING,
     };
 
     fn count_mut(&mut self, kind: StateKind) -> &mut u64 {
@@ -293,14 +298,33 @@ fn happen(
     event: Event,
     now: Timestamp,
 ) -> Result<Answer, StoreError> {
+    let ends = matches!(event, Event::Finish { .. });
     Ok(match transition::apply(&job, event, now) {
         Ok(Next::Changed(after)) => {
             save(tables, Some(&job), &after)?;
+            if let Some(attempt) = after.attempts.last().filter(|_| ends) {
+                take_account(tables.header(), &attempt.report, now);
+            }
             Ok(Reply::Changed(after))
         }
         Ok(Next::AlreadySo) => Ok(Reply::AlreadySo(Box::new(job))),
         Err(refused) => Err(OpRefused::Transition(job.id, refused)),
     })
+}
+
+/// What the end of an attempt means to the whole queue.
+fn take_account(header: &mut Header, report: &Report, now: Timestamp) {
+    header.attempts += 1;
+    header.account = header.account.plus(report.account);
+    if let Some(ms) = report.defer_ms.filter(|_| report.pause && report.reason == Reason::Deferred)
+    {
+        let until = now.plus_ms(ms.min(limits::DURATION_MS_MAX));
+        // Somebody's own pause, and a longer one, stay as they are.
+        let holds = header.paused_at(now).is_some_and(|p| p.until.is_none_or(|end| end >= until));
+        if !holds {
+            header.paused = Some(Paused { until: Some(until) });
+        }
+    }
 }
 
 fn remove(tables: &mut impl Tables, id: JobId) -> Result<Answer, StoreError> {

@@ -98,6 +98,8 @@ impl Store for MemoryStore {
             oldest_pending: rows.jobs.values().find(pending).map(|job| job.enqueued_at),
             next_due: rows.next_due_at(now)?,
             paused: rows.header.paused_at(now),
+            attempts: rows.header.attempts,
+            account: rows.header.account,
         })
     }
 

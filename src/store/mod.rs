@@ -17,7 +17,7 @@ mod wake;
 use std::path::PathBuf;
 
 use crate::job::{
-    Event, IssueRef, Job, JobId, NewJob, Refused, Session, StateKind, Token, WorkerId,
+    Account, Event, IssueRef, Job, JobId, NewJob, Refused, Session, StateKind, Token, WorkerId,
 };
 use crate::time::Timestamp;
 
@@ -332,6 +332,10 @@ pub struct Stats {
     pub next_due: Option<Timestamp>,
     /// The pause of the queue, while there is one.
     pub paused: Option<Paused>,
+    /// Attempts that ended, ever: also of jobs that were removed.
+    pub attempts: u64,
+    /// What these attempts used up.
+    pub account: Account,
 }
 
 /// A pause of the queue.

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::{
-    Attempt, Job, JobId, Lease, Outcome, Pending, Reason, Report, Run, Session, Spent, State,
-    Token, WorkerId,
+    Account, Attempt, Job, JobId, Lease, Outcome, Pending, Reason, Report, Run, Session, Spent,
+    State, Token, WorkerId,
 };
 use crate::store::Paused;
 use crate::store::apply::Header;
@@ -94,6 +94,20 @@ struct AttemptV1 {
     signal: Option<i32>,
     commits: u32,
     defer_ms: Option<u64>,
+    pause: bool,
+    account: AccountV1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AccountV1 {
+    wall_ms: u64,
+    cpu_ms: u64,
+    peak_memory_kib: u64,
+    log_bytes: u64,
+    steps: u64,
+    tokens_in: u64,
+    tokens_out: u64,
+    cost_micros: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,6 +131,8 @@ struct HeaderV1 {
     error: u64,
     cancelled: u64,
     paused: Option<Option<u64>>,
+    attempts: u64,
+    account: AccountV1,
 }
 
 pub(super) fn encode_job(job: &Job) -> Vec<u8> {
@@ -197,6 +213,8 @@ pub(super) fn encode_header(header: &Header) -> Vec<u8> {
         error: header.error,
         cancelled: header.cancelled,
         paused: header.paused.map(|paused| paused.until.map(|until| until.0)),
+        attempts: header.attempts,
+        account: account_to_v1(header.account),
     })
 }
 
@@ -211,6 +229,8 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, BadRecord> {
         error: v1.error,
         cancelled: v1.cancelled,
         paused: v1.paused.map(|until| Paused { until: until.map(Timestamp) }),
+        attempts: v1.attempts,
+        account: account_from_v1(&v1.account),
     })
 }
 
@@ -316,6 +336,8 @@ fn attempt_to_v1(attempt: &Attempt) -> AttemptV1 {
         signal: attempt.report.signal,
         commits: attempt.report.commits,
         defer_ms: attempt.report.defer_ms,
+        pause: attempt.report.pause,
+        account: account_to_v1(attempt.report.account),
     }
 }
 
@@ -334,8 +356,36 @@ fn attempt_from_v1(attempt: AttemptV1) -> Result<Attempt, BadRecord> {
             signal: attempt.signal,
             commits: attempt.commits,
             defer_ms: attempt.defer_ms,
+            pause: attempt.pause,
+            account: account_from_v1(&attempt.account),
         },
     })
+}
+
+fn account_to_v1(account: Account) -> AccountV1 {
+    AccountV1 {
+        wall_ms: account.wall_ms,
+        cpu_ms: account.cpu_ms,
+        peak_memory_kib: account.peak_memory_kib,
+        log_bytes: account.log_bytes,
+        steps: account.steps,
+        tokens_in: account.tokens_in,
+        tokens_out: account.tokens_out,
+        cost_micros: account.cost_micros,
+    }
+}
+
+fn account_from_v1(account: &AccountV1) -> Account {
+    Account {
+        wall_ms: account.wall_ms,
+        cpu_ms: account.cpu_ms,
+        peak_memory_kib: account.peak_memory_kib,
+        log_bytes: account.log_bytes,
+        steps: account.steps,
+        tokens_in: account.tokens_in,
+        tokens_out: account.tokens_out,
+        cost_micros: account.cost_micros,
+    }
 }
 
 fn reason(name: &str) -> Result<Reason, BadRecord> {
@@ -359,7 +409,7 @@ mod tests {
         ),
         (
             "notified",
-            "01ac02146769742e6c6f63616c3a333030302f4f2f7223370666697820c3bc050190bf0501020103722d3180d095ffbc31010177090405010c070162073330302d392d3208020105040302010101080177010102030b6167656e745f6572726f7202736f01020112020105",
+            "01ac02146769742e6c6f63616c3a333030302f4f2f7223370666697820c3bc050190bf0501020103722d3180d095ffbc31010177090405010c070162073330302d392d3208020105040302010101080177010102030b6167656e745f6572726f7202736f01020112020105000000000000000000",
         ),
         (
             "error",
@@ -367,7 +417,7 @@ mod tests {
         ),
     ];
     const GOLDEN_SESSION: &str = "0107682f6f2f72233101057365735f31022f770769737375652d31030102";
-    const GOLDEN_HEADER: &str = "019003f4030102030405010106";
+    const GOLDEN_HEADER: &str = "019003f4030102030405010106070800000000000009";
 
     fn job(kind: &str) -> Job {
         let issue = "git.local:3000/O/r#7".parse().expect("a good reference");
@@ -451,6 +501,8 @@ mod tests {
             error: 4,
             cancelled: 5,
             paused: Some(Paused { until: Some(Timestamp(6)) }),
+            attempts: 7,
+            account: Account { wall_ms: 8, cost_micros: 9, ..Account::NOTHING },
         }
     }
 

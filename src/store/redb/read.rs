@@ -215,6 +215,8 @@ impl Reader<'_> {
             oldest_pending: oldest,
             next_due: tables::next_due_at(&scheduled, now).or_damaged(self.path)?,
             paused: header.paused_at(now),
+            attempts: header.attempts,
+            account: header.account,
         })
     }
 
