@@ -6,6 +6,7 @@
 mod base_session;
 mod completion;
 pub(crate) mod git;
+pub(crate) mod git_version;
 mod helper;
 mod leftover;
 mod log;
@@ -222,7 +223,7 @@ fn cut_by(stop: Stop) -> Cut {
     }
 }
 
-fn start_failed(what: &str) -> impl Fn(io::Error) -> Cut {
+fn start_failed(what: &str) -> impl Fn(io::Error) -> Cut + use<'_> {
     move |error| Report::new(Reason::StartFailed, format!("cannot {what}: {error}")).into()
 }
 
@@ -529,7 +530,7 @@ impl AgentExecutor {
         let text = if round == 1 { &job.message } else { message::REMINDER };
         message::write_message(job, worktree, text).map_err(start_failed("write the message"))?;
         let log_from = message::begin_log(&log, job, round, control.now())
-            .map_err(start_failed("write the log"))?;
+            .map_err(start_failed(&format!("write the log {}", log.display())))?;
         let plan = Plan {
             worktree: worktree.folder.clone(),
             base: worktree.base.clone(),
