@@ -12,4 +12,6 @@ mod sessions;
 mod sharing;
 mod support;
 mod tidy;
+mod trouble;
+mod trouble_git;
 mod verbs;
