@@ -400,3 +400,22 @@ fn decode_session(path: &Path, bytes: &[u8]) -> Result<Session, StoreError> {
 fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, StoreError> {
     record::decode_header(bytes).map_err(|error| from_record(path, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+
+    #[test]
+    fn a_commit_into_a_file_that_went_meanwhile_is_not_acknowledged() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("queue.redb");
+        let store = RedbStore::open(&path, Arc::new(SystemClock)).expect("a new file");
+        let answer = store.write(|txn| {
+            WriteTables::open(txn, &path, store.now())?.close()?;
+            std::fs::rename(&path, folder.path().join("elsewhere")).expect("a move");
+            Ok(((), Changed::Yes))
+        });
+        assert!(matches!(answer, Err(StoreError::Gone { removed: true, .. })), "{answer:?}");
+    }
+}
