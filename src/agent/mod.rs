@@ -660,7 +660,15 @@ impl AgentExecutor {
                 let why = "the shim ended before the agent started";
                 Report::new(Reason::StartFailed, why).into()
             }
-            Ok(true) | Err(_) => self.lost(dir, "the agent's shim was killed").into(),
+            Ok(true) | Err(_) => {
+                // One that failed by itself has said why.
+                let said = log::last_words(&dir.file("shim.log"), 0).unwrap_or_default();
+                let why = match said.strip_prefix("error: ") {
+                    Some(error) => format!("it cannot be known how the agent ended: {error}"),
+                    None => "the agent's shim was killed".into(),
+                };
+                self.lost(dir, &why).into()
+            }
         }
     }
 

@@ -328,5 +328,7 @@ pub(super) fn begin_logging(context: &Context) {
         .with_target(false)
         .with_ansi(colours)
         .with_writer(io::stderr)
+        // Would be told on the standard error that cannot be written, and end in a panic.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -21,11 +21,13 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         Err(error) => return Err(error.to_string()),
         Ok(metadata) => metadata,
     };
+    let mode = metadata.mode() & 0o7777;
     let facts = Facts {
         owner: metadata.uid(),
         caller: geteuid().as_raw(),
-        mode: metadata.mode() & 0o7777,
-        group_is_private: is_private(metadata.gid(), metadata.uid()),
+        mode,
+        // Asked for only where it matters: the answer may come over a network.
+        group_is_private: mode & 0o020 != 0 && is_private(metadata.gid(), metadata.uid()),
     };
     judge(&facts, name_of, path)
 }

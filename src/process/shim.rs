@@ -54,6 +54,7 @@ pub fn run(folder: &Path) -> io::Result<()> {
     run.mark_started()?;
     let record = supervise(&spec, &signals, &lock)?;
     run.write_exit_record(&record)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write exit.json: {error}")))
 }
 
 /// Whether the worker said go. Its end of the pipe closes with it, however it ends.

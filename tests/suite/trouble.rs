@@ -370,6 +370,41 @@ fn a_log_that_cannot_be_written_is_the_reason_of_the_attempts_end() {
 }
 
 #[test]
+fn a_run_that_cannot_be_recorded_says_so_and_is_tried_again() {
+    let mut world = World::new();
+    // As a full disk would, only at the first attempt.
+    world.agent(&format!("{COMMIT}; [ $KUGETSU_ATTEMPT = 1 ] && mkdir $KUGETSU_RUN/exit.tmp"));
+    let id = world.enqueue(1, &[]);
+    world.work();
+    let job = world.job(id);
+    assert_eq!(job["state"], "completed", "{job:#}");
+    let first = &job["attempts"][0];
+    assert_eq!((&first["reason"], &first["commits"]), (&"lost".into(), &1.into()), "{job:#}");
+    let detail = first["detail"].as_str().expect("a text");
+    assert!(detail.contains("cannot write exit.json: Is a directory"), "{detail}");
+}
+
+#[test]
+fn a_worker_goes_on_when_nobody_reads_its_words() {
+    let mut world = World::new();
+    world.agent(COMMIT);
+    for (issue, line) in [
+        "exec KUGETSU worker --once 2>/dev/full",
+        "exec KUGETSU worker --once 2>&-",
+        // The reader is gone before the first word.
+        "{ until [ -e gone ]; do sleep 0.02; done; KUGETSU worker --once; echo $? > code; } 2>&1 \
+         | { exec <&-; touch gone; }; until [ -s code ]; do sleep 0.02; done; exit $(cat code)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = world.enqueue(issue as u64 + 1, &[]);
+        let ran = world.shell(&line.replace("KUGETSU", KUGETSU));
+        assert_eq!((ran.code, world.state(id)), (0, "completed".into()), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn output_that_goes_nowhere() {
     let mut world = World::new();
     world.agent("exit 0");
