@@ -53,7 +53,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             let message = format!("job {} has no log yet: it is {state}", job.id);
             return Err(CliError::general(message).hint("-f waits for it"));
         }
-        file => file?,
+        Err(error) => {
+            return Err(CliError::general(format!("cannot open {}: {error}", log.display())));
+        }
+        Ok(file) => file,
     };
     let mut reader = LogReader::new(file, arguments.raw);
     reader.copy()?;
