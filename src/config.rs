@@ -3,8 +3,11 @@
 //! Every key stands once, in [`KEYS`]: its default, its meaning, and how it is read.
 //! `config.example` is made from the same table.
 
+mod owner;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -359,6 +362,12 @@ impl Config {
     /// value is not known. The text names the place.
     pub fn load(environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
         let home = home(environment)?;
+        check_owner(&home)?;
+        if home.exists() && !home.is_dir() {
+            let place = home.display().to_string();
+            let what = "it is a file: KUGETSU_DIR is a folder".into();
+            return Err(ConfigError { place, what });
+        }
         let path = home.join("config");
         let text = read_file(&path)?;
         Config::from_sources(home, &path, text.as_deref(), environment)
@@ -521,18 +530,34 @@ fn real_path(path: &Path) -> PathBuf {
     }
 }
 
+/// Refuses what somebody else could have written: it decides what agents are told and run.
+pub(crate) fn check_owner(path: &Path) -> Result<(), ConfigError> {
+    owner::check(path).map_err(|what| ConfigError { place: path.display().to_string(), what })
+}
+
 fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
     let refuse = |what: String| ConfigError { place: path.display().to_string(), what };
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(refuse(error.to_string())),
         Ok(metadata) if metadata.is_dir() => return Err(refuse("it is a folder".into())),
+        // A pipe would be waited for.
+        Ok(metadata) if !metadata.is_file() => return Err(refuse("it is not a file".into())),
         Ok(metadata) if metadata.len() > limits::CONFIG_BYTES_MAX => {
             return Err(refuse(format!("it has more than {} bytes", limits::CONFIG_BYTES_MAX)));
         }
         Ok(_) => {}
     }
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limits::CONFIG_BYTES_MAX).read_to_end(&mut bytes))
+        .map_err(|error| refuse(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let place = format!("{}:{line}", path.display());
+        ConfigError { place, what: "this is not UTF-8: save the file as UTF-8".into() }
+    })?;
     Ok(Some(text.strip_prefix('\u{feff}').unwrap_or(&text).to_string()))
 }
 
@@ -714,6 +739,30 @@ mod tests {
         }
         let error = load("", &[("KUGETSU_ON_TERM", "panic")]).expect_err("no such way");
         assert_eq!(error, "environment: KUGETSU_ON_TERM=panic: it is one of detach, drain, stop");
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_as_text() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("config");
+        assert_eq!(read_file(&path), Ok(None), "no file is no error");
+        for (bytes, expected) in [
+            (&b"A=1\r\nB=2\r\n"[..], Ok("A=1\r\nB=2\r\n")),
+            (b"\xef\xbb\xbfA=1\n", Ok("A=1\n")),
+            (b"A=1\nB=\xff\n", Err(":2: this is not UTF-8")),
+            (b"\xff\xfeA\0=\0", Err(":1: this is not UTF-8")),
+        ] {
+            std::fs::write(&path, bytes).expect("a file");
+            match (read_file(&path), expected) {
+                (Ok(text), Ok(expected)) => assert_eq!(text.as_deref(), Some(expected)),
+                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+                (got, _) => panic!("{bytes:?}: {got:?}"),
+            }
+        }
+        std::fs::remove_file(&path).expect("it is ours");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let error = read_file(&path).expect_err("nobody writes to it");
+        assert!(error.to_string().contains("it is not a file"), "{error}");
     }
 
     #[test]

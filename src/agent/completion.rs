@@ -43,8 +43,8 @@ pub(super) struct Evidence<'e> {
     pub told: Option<Stop>,
     /// Whether this was the reminder already.
     pub was_reminded: bool,
-    /// What the agent said last.
-    pub last_words: &'e str,
+    /// What the agent said last, in lines.
+    pub last_lines: &'e str,
     /// How the attempt's run before the reminder ended.
     pub earlier: Option<&'e ExitRecord>,
     /// What the agent said of its run, or what is wrong with that.
@@ -179,9 +179,15 @@ fn exited(evidence: &Evidence<'_>, over: impl Fn(Reason, String) -> Verdict) -> 
         return over(Reason::Done, format!("{}, although it ended with {how}", commits(traces)));
     }
     if !clean {
-        let words = evidence.last_words;
-        if words.contains("database is locked") || words.contains("Session not found") {
-            return over(Reason::StartFailed, format!("{how}: {words}"));
+        let words = evidence.last_lines.lines().next_back().unwrap_or_default();
+        let never_began = |line: &&str| {
+            line.contains("database is locked")
+                || line.contains("Session not found")
+                // How opencode says that its database is locked, when it has just begun.
+                || (record.usage.steps == 0 && line.contains("Failed query"))
+        };
+        if let Some(line) = evidence.last_lines.lines().find(never_began) {
+            return over(Reason::StartFailed, format!("{how}: {line}"));
         }
         let detail = if words.is_empty() { how } else { format!("{how}: {words}") };
         return over(Reason::AgentError, detail);
@@ -228,7 +234,7 @@ mod tests {
             peak_memory_kib: 0,
             log_bytes: 0,
             left_behind: 0,
-            usage: Usage { steps: 3, cost_micros: 1_230_000, ..Usage::default() },
+            usage: Usage { cost_micros: 1_230_000, ..Usage::default() },
         };
         let mut result = Ok(None);
         let mut traces = Traces { commits: 0, is_dirty: false };
@@ -236,7 +242,7 @@ mod tests {
         let mut commits_before = 0;
         let mut was_reminded = false;
         let mut completion = Completion::Commits;
-        let mut last_words = "";
+        let mut last_lines = "";
         for word in words.split(' ') {
             match word {
                 "0" | "1" | "75" => record.exit_code = word.parse().ok(),
@@ -260,8 +266,10 @@ mod tests {
                 "cancel" => told = Some(Stop::Cancel),
                 "shutdown" => told = Some(Stop::Shutdown),
                 "by-exit" => completion = Completion::Exit,
-                "locked" => last_words = "Error: database is locked",
-                "unknown-session" => last_words = "Error: Session not found",
+                "locked" => last_lines = "Error: database is locked",
+                "busy" => last_lines = "Failed query: insert\nparams: 1",
+                "begun" => record.usage.steps = 1,
+                "unknown-session" => last_lines = "Error: Session not found",
                 other => panic!("no such word: {other}"),
             }
         }
@@ -272,7 +280,7 @@ mod tests {
             commits_before,
             told,
             was_reminded,
-            last_words,
+            last_lines,
             earlier: None,
             result,
             now: Timestamp(1_000),
@@ -307,6 +315,8 @@ mod tests {
             killed                 | agent_error
             1 locked               | start_failed
             1 unknown-session      | start_failed
+            1 busy                 | start_failed
+            1 busy begun           | agent_error
             1 locked commits       | done
             75                     | deferred
             75 commits             | deferred

@@ -37,8 +37,9 @@ impl Git<'_> {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let said = said(&output);
-        let what = format!("git {}: {said}", arguments.first().unwrap_or(&""));
+        let said = said(&output.stderr);
+        let advice = advice(&output.stderr);
+        let what = format!("git {}: {said}{advice}", arguments.first().unwrap_or(&""));
         Err(if is_network_trouble(&output.stderr) {
             GitError::Network(what)
         } else {
@@ -94,6 +95,10 @@ pub(crate) fn git(folder: &Path) -> Command {
         .env("SSH_ASKPASS_REQUIRE", "force")
         .env("SSH_ASKPASS", "false")
         .env("GIT_OPTIONAL_LOCKS", "0");
+    if let Some(above) = folder.parent() {
+        // A clone that is damaged is no reason to work in a repository around kugetsu's folder.
+        git.env("GIT_CEILING_DIRECTORIES", above);
+    }
     for name in REPOSITORY_VARIABLES {
         git.env_remove(name);
     }
@@ -101,11 +106,26 @@ pub(crate) fn git(folder: &Path) -> Command {
 }
 
 /// The line that says why, out of all that git says.
-fn said(output: &Output) -> String {
-    let lines = || output.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+fn said(stderr: &str) -> String {
+    // Git asks the program that always says no, and goes on to say whom it asked for.
+    let is_noise = |line: &str| line.is_empty() || line.contains("unable to read askpass response");
+    let lines = || stderr.lines().map(str::trim).filter(|line| !is_noise(line));
     let telling = lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:"));
     let line = telling.or_else(|| lines().next_back()).unwrap_or("it failed without a word");
     without_password(line)
+}
+
+/// What a person can do about it, where git does not say so.
+fn advice(stderr: &str) -> &'static str {
+    const TABLE: [(&str, &str); 6] = [
+        ("could not read Username", " (give git a credential helper, or see KUGETSU_CLONE_URL)"),
+        ("could not read Password", " (give git a credential helper, or see KUGETSU_CLONE_URL)"),
+        ("Authentication failed", " (give git a credential helper, or see KUGETSU_CLONE_URL)"),
+        ("Permission denied (publickey", " (give ssh a key that it needs not ask for)"),
+        ("already used by worktree", " (remove that worktree or its branch, and retry)"),
+        ("already checked out at", " (remove that worktree or its branch, and retry)"),
+    ];
+    TABLE.iter().find(|(words, _)| stderr.contains(words)).map_or("", |(_, advice)| advice)
 }
 
 /// An address may hold a user's password: `https://user:password@host`.
@@ -206,6 +226,35 @@ mod tests {
             ("fatal: invalid reference: origin/main", false),
         ] {
             assert_eq!(is_network_trouble(stderr), passing, "{stderr}");
+        }
+    }
+
+    #[test]
+    fn what_git_says_and_what_to_do_about_it() {
+        for (stderr, line, step) in [
+            (
+                "error: unable to read askpass response from 'false'\n\
+                 fatal: could not read Username for 'https://x': terminal prompts disabled\n",
+                "fatal: could not read Username for 'https://x': terminal prompts disabled",
+                "a credential helper",
+            ),
+            (
+                "fatal: 'issue-1' is already used by worktree at '/w'\n",
+                "fatal: 'issue-1' is already used by worktree at '/w'",
+                "remove that worktree",
+            ),
+            (
+                "git@x: Permission denied (publickey).\r\nfatal: Could not read from\n",
+                "fatal: Could not read from",
+                "give ssh a key",
+            ),
+            ("warning: odd\nerror: RPC failed\nfatal: early EOF\n", "error: RPC failed", ""),
+            ("hint: only\n", "hint: only", ""),
+            ("\n", "it failed without a word", ""),
+        ] {
+            assert_eq!(said(stderr), line);
+            let advice = advice(stderr);
+            assert!(advice.contains(step) && advice.is_empty() == step.is_empty(), "{stderr}");
         }
     }
 

@@ -41,8 +41,8 @@ fn is_session_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
 }
 
-/// The last line of a run's output that is no JSON, without terminal codes.
-pub(super) fn last_words(log: &Path, from: u64) -> io::Result<String> {
+/// The end of a run's output, without terminal codes and without events.
+pub(super) fn last_lines(log: &Path, from: u64) -> io::Result<String> {
     let mut file = File::open(log)?;
     let end = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(from.max(end.saturating_sub(LAST_WORDS_BYTES_MAX))))?;
@@ -50,8 +50,10 @@ pub(super) fn last_words(log: &Path, from: u64) -> io::Result<String> {
     file.take(LAST_WORDS_BYTES_MAX).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let plain = anstream::adapter::strip_str(&text).to_string();
-    let mut lines = plain.lines().map(str::trim);
-    Ok(lines.rfind(|line| !line.is_empty() && !line.starts_with('{')).unwrap_or_default().into())
+    let lines = plain.lines().map(str::trim);
+    let words: Vec<&str> =
+        lines.filter(|line| !line.is_empty() && !line.starts_with('{')).collect();
+    Ok(words.join("\n"))
 }
 
 #[cfg(test)]
@@ -72,7 +74,7 @@ mod tests {
         assert_eq!(session(&log, 0).expect("a read").as_deref(), Some("ses_old"));
         assert_eq!(session(&log, from).expect("a read").as_deref(), Some("ses_new"));
         assert_eq!(session(&log, text.len() as u64).expect("a read"), None);
-        assert_eq!(last_words(&log, from).expect("a read"), "not json");
-        assert_eq!(last_words(&log, text.len() as u64).expect("a read"), "");
+        assert_eq!(last_lines(&log, from).expect("a read"), "not json");
+        assert_eq!(last_lines(&log, text.len() as u64).expect("a read"), "");
     }
 }

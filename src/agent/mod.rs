@@ -3,9 +3,11 @@
 //! A program of its own runs agents with [`AgentExecutor`], by the settings that
 //! [`Config::agents`](crate::config::Config::agents) gives, and a worker that runs them.
 
+mod adoption;
 mod base_session;
 mod completion;
 pub(crate) mod git;
+pub(crate) mod git_version;
 mod helper;
 mod leftover;
 mod log;
@@ -34,12 +36,11 @@ use crate::process::identity::{self, Identity};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
 use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
-use crate::time::{self, Clock, SystemClock, Timestamp};
+use crate::time::{self, Timestamp};
 
 use self::base_session::{CopyError, Copying};
 use self::completion::{Evidence, Verdict, judge};
 use self::git::GitError;
-use self::leftover::Left;
 use self::repository::{Traces, Worktree};
 
 pub use self::completion::Completion;
@@ -214,12 +215,12 @@ impl Plan {
 /// Why an attempt ends without a verdict.
 enum Cut {
     LeftAlone,
-    Over(Report),
+    Over(Box<Report>),
 }
 
 impl From<Report> for Cut {
     fn from(report: Report) -> Cut {
-        Cut::Over(report)
+        Cut::Over(Box::new(report))
     }
 }
 
@@ -253,42 +254,30 @@ fn cut_by(stop: Stop) -> Cut {
     }
 }
 
-fn start_failed(what: &str) -> impl Fn(io::Error) -> Cut {
+fn start_failed(what: &str) -> impl Fn(io::Error) -> Cut + use<'_> {
     move |error| Report::new(Reason::StartFailed, format!("cannot {what}: {error}")).into()
+}
+
+/// After a panic nobody knows what runs: the next worker looks.
+fn ending(done: thread::Result<Result<Report, Cut>>) -> Ending {
+    match done {
+        Ok(Ok(report)) => Ending::Over(report),
+        Ok(Err(Cut::Over(report))) => Ending::Over(*report),
+        Ok(Err(Cut::LeftAlone)) | Err(_) => Ending::LeftAlone,
+    }
 }
 
 impl Executor for AgentExecutor {
     fn execute(&self, job: &Job, control: &Control) -> Ending {
-        match catch_unwind(AssertUnwindSafe(|| self.attempt(job, control))) {
-            Ok(Ok(report) | Err(Cut::Over(report))) => Ending::Over(report),
-            // After a panic nobody knows what runs: recovery looks.
-            Ok(Err(Cut::LeftAlone)) | Err(_) => Ending::LeftAlone,
-        }
+        ending(catch_unwind(AssertUnwindSafe(|| self.attempt(job, control))))
     }
 
     fn resume(&self, job: &Job, control: &Control) -> Ending {
-        match catch_unwind(AssertUnwindSafe(|| self.go_on(job, control))) {
-            Ok(Ok(report) | Err(Cut::Over(report))) => Ending::Over(report),
-            Ok(Err(Cut::LeftAlone)) | Err(_) => Ending::LeftAlone,
-        }
+        ending(catch_unwind(AssertUnwindSafe(|| self.go_on(job, control))))
     }
 
     fn inspect(&self, job: &Job) -> Found {
-        let Some(lease) = job.lease() else { return Found::NothingRan };
-        let Some(run) = &lease.run else { return Found::NothingRan };
-        let dir = RunDir::at(&self.settings.runs().join(&run.folder));
-        let told = lease.cancel_requested.then_some(Stop::Cancel);
-        match leftover::look(&dir, run, told) {
-            Ok(Left::Alive) => Found::Alive,
-            Ok(Left::NothingRan) => Found::NothingRan,
-            Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, why)),
-            Ok(Left::Record(record)) => self.judge_leftover(job, &dir, &record, told),
-            Err(error) => {
-                // Not known to be dead is alive: nobody else may work on the issue.
-                tracing::warn!(job = %job.id, %error, "cannot look at what its run left");
-                Found::Alive
-            }
-        }
+        self.look_at(job)
     }
 
     fn leftovers(&self) -> Vec<JobId> {
@@ -372,70 +361,6 @@ impl AgentExecutor {
             }
         }
         unreachable!("a reminded agent is not reminded again")
-    }
-
-    /// Takes over a run from a worker that is gone: waits for its end, if it lives, and judges it.
-    fn go_on(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
-        let nothing_ran =
-            || Report::new(Reason::Shutdown, "its worker was gone before the agent started");
-        let Some(run) = job.lease().and_then(|lease| lease.run.as_ref()) else {
-            return Ok(nothing_ran());
-        };
-        let dir = RunDir::at(&self.settings.runs().join(&run.folder));
-        let shim = Identity { pid: run.pid, start_time: run.start_time };
-        let mut told = None;
-        if identity::boot_id().is_ok_and(|boot| boot == run.boot_id) && shim.is_alive() {
-            told = self.attend(control, &dir, shim, move |dir| {
-                dir.wait_for_shim(shim);
-                Ok(())
-            })?;
-        }
-        let record = match self.what_is_left(&dir, run)? {
-            Left::NothingRan => return Ok(nothing_ran()),
-            Left::Vanished(why) => return Ok(self.lost(&dir, why)),
-            Left::Record(record) => record,
-            Left::Alive => return Err(Cut::LeftAlone),
-        };
-        let Some(plan): Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default() else {
-            return Ok(Report::new(Reason::Lost, "the run's plan is gone or damaged"));
-        };
-        let worktree = Worktree {
-            folder: plan.worktree.clone(),
-            branch: job.issue.branch(),
-            base: plan.base.clone(),
-            head: plan.head_before.clone(),
-        };
-        let mut session = self.keep_session(job, control, &worktree)?;
-        self.learn_session(job, control, &mut session, &plan);
-        let over = OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
-        match self.verdict(job, &over)? {
-            Verdict::Remind => {
-                let round = Round { number: plan.round + 1, earlier: Some(record) };
-                self.run_rounds(job, control, &worktree, session, round)
-            }
-            Verdict::Over(report) => {
-                self.forget_lost_session(job, control, session, &report);
-                Ok(report)
-            }
-        }
-    }
-
-    /// What a dead shim left, once all of its run is dead too.
-    fn what_is_left(&self, dir: &RunDir, run: &Run) -> Result<Left, Cut> {
-        let deadline = time::monotonic() + self.ending_time();
-        loop {
-            match leftover::look(dir, run, None) {
-                Ok(Left::Alive) | Err(_) if time::monotonic() < deadline => {
-                    time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
-                }
-                Ok(left) => return Ok(left),
-                Err(error) => {
-                    // Not known to be dead is alive: nobody else may work on the issue.
-                    tracing::warn!(folder = %dir.path().display(), %error, "cannot look at a run");
-                    return Err(Cut::LeftAlone);
-                }
-            }
-        }
     }
 
     /// The issue's session, in the store before anything runs in its worktree.
@@ -568,7 +493,7 @@ impl AgentExecutor {
         let text = if round.number == 1 { &job.message } else { message::REMINDER };
         message::write_message(job, worktree, text).map_err(start_failed("write the message"))?;
         let log_from = message::begin_log(&log, job, round.number, control.now())
-            .map_err(start_failed("write the log"))?;
+            .map_err(start_failed(&format!("write the log {}", log.display())))?;
         let plan = Plan {
             worktree: worktree.folder.clone(),
             base: worktree.base.clone(),
@@ -605,6 +530,7 @@ impl AgentExecutor {
     fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
         let values = self.values(job, worktree, session);
         let run = dir.path().to_string_lossy().into_owned();
+        let result = dir.file(RESULT).to_string_lossy().into_owned();
         let environment = [
             ("KUGETSU_MESSAGE_FILE", &values.message_file),
             ("KUGETSU_SESSION", &values.session),
@@ -614,6 +540,7 @@ impl AgentExecutor {
             ("KUGETSU_ISSUE", &values.issue),
             ("KUGETSU_BRANCH", &values.branch),
             ("KUGETSU_RUN", &run),
+            ("KUGETSU_RESULT", &result),
         ];
         RunSpec {
             arguments: self.settings.command.fill(&values),
@@ -702,7 +629,15 @@ impl AgentExecutor {
                 let why = "the shim ended before the agent started";
                 Report::new(Reason::StartFailed, why).into()
             }
-            Ok(true) | Err(_) => self.lost(dir, "the agent's shim was killed").into(),
+            Ok(true) | Err(_) => {
+                // One that failed by itself has said why.
+                let said = log::last_lines(&dir.file("shim.log"), 0).unwrap_or_default();
+                let why = match said.strip_prefix("error: ") {
+                    Some(error) => format!("it cannot be known how the agent ended: {error}"),
+                    None => "the agent's shim was killed".into(),
+                };
+                self.lost(dir, &why).into()
+            }
         }
     }
 
@@ -722,7 +657,7 @@ impl AgentExecutor {
             Err(_) if record.cause != Cause::Exited => Traces { commits: 0, is_dirty: false },
             Err(error) => return Err(error.into()),
         };
-        let last_words = log::last_words(&plan.log, plan.log_from).unwrap_or_default();
+        let last_lines = log::last_lines(&plan.log, plan.log_from).unwrap_or_default();
         Ok(judge(&Evidence {
             completion: self.settings.completion,
             record,
@@ -730,7 +665,7 @@ impl AgentExecutor {
             commits_before: job.commits_of_failed_attempts(),
             told,
             was_reminded: plan.round > 1,
-            last_words: &self.without_secrets(last_words),
+            last_lines: &self.without_secrets(last_lines),
             earlier: plan.earlier.as_ref(),
             result: result::read(&dir.file(RESULT)),
             now,
@@ -741,26 +676,5 @@ impl AgentExecutor {
     fn without_secrets(&self, words: String) -> String {
         let secrets = self.settings.secrets.iter().filter(|(_, secret)| !secret.is_empty());
         secrets.fold(words, |words, (_, secret)| words.replace(secret, "…"))
-    }
-
-    fn judge_leftover(
-        &self,
-        job: &Job,
-        dir: &RunDir,
-        record: &ExitRecord,
-        told: Option<Stop>,
-    ) -> Found {
-        let lost = |why: String| Found::Ended(Report::new(Reason::Lost, why));
-        let plan: Plan = match read_json(&dir.file("plan.json")) {
-            Ok(Some(plan)) => plan,
-            Ok(None) => return lost("the run's plan is gone".into()),
-            Err(error) => return lost(format!("the run's plan is damaged: {error}")),
-        };
-        let now = SystemClock.now();
-        match self.verdict(job, &OverRun { dir, plan: &plan, record, told, now }) {
-            Ok(Verdict::Over(report)) | Err(Cut::Over(report)) => Found::Ended(report),
-            // The attempt is not over: a worker reminds its agent.
-            Ok(Verdict::Remind) | Err(Cut::LeftAlone) => Found::Alive,
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, never};
 
 use crate::agent::AgentSettings;
-use crate::agent::git::{Git, GitError, parse_worktrees};
+use crate::agent::git::{Git, GitError, WorktreeEntry, parse_worktrees};
 use crate::executor::Stop;
 use crate::job::{IssueRef, limits};
 use crate::process::run::private_file;
@@ -143,6 +143,10 @@ fn clone_or_fetch(
     let clone = settings.clone_of(issue);
     let url = settings.clone_url(issue);
     if clone.is_dir() {
+        if !clone.join("HEAD").is_file() {
+            let why = format!("{} is no clone any more (move it away, and retry)", clone.display());
+            return Err(GitError::Refused(why));
+        }
         // The template may have changed since it was made.
         let known = fs::read_to_string(clone.join("config")).unwrap_or_default();
         if !known.lines().any(|line| line.trim() == format!("url = {url}")) {
@@ -240,9 +244,13 @@ fn place_worktree(
     branch: &str,
     base: &str,
 ) -> Result<(), GitError> {
-    let listing = git.run(clone, &["worktree", "list", "--porcelain", "-z"])?;
-    let known = parse_worktrees(&listing).into_iter().find(|entry| entry.folder == folder);
     let path = folder.to_string_lossy();
+    let mut known = find_worktree(git, clone, folder)?;
+    if known.is_none() && folder.join(".git").is_file() {
+        // kugetsu's whole folder was moved, perhaps: clone and worktree know each other's old place.
+        git.ask(clone, &["worktree", "repair", &path])?;
+        known = find_worktree(git, clone, folder)?;
+    }
     match (known, folder.exists()) {
         (Some(entry), true) => {
             let own = git.ask(folder, &["rev-parse", "--absolute-git-dir"])?;
@@ -259,11 +267,14 @@ fn place_worktree(
         }
         (Some(_), false) => {
             // The folder was removed by hand; git must forget it before it can be made again.
+            tracing::warn!(folder = %path, "is gone: making it again from its branch");
             git.ask(clone, &["worktree", "unlock", &path])?;
             git.run(clone, &["worktree", "prune"])?;
         }
         (None, true) => {
-            let why = format!("{path} is in the way: it is no worktree of ours");
+            let why = format!(
+                "{path} is in the way: it is no worktree of ours (move it away, and retry)"
+            );
             return Err(GitError::Refused(why));
         }
         (None, false) => {}
@@ -278,6 +289,15 @@ fn place_worktree(
         .open(&whole)
         .map(drop)
         .map_err(|error| refused(&format!("write {}", whole.display()), &error))
+}
+
+fn find_worktree(
+    git: &Git<'_>,
+    clone: &Path,
+    folder: &Path,
+) -> Result<Option<WorktreeEntry>, GitError> {
+    let listing = git.run(clone, &["worktree", "list", "--porcelain", "-z"])?;
+    Ok(parse_worktrees(&listing).into_iter().find(|entry| entry.folder == folder))
 }
 
 fn add_worktree(

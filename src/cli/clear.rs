@@ -1,10 +1,14 @@
 //! `queue clear`
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::thread;
 
 use clap::Args;
+use crossbeam_channel::{bounded, select};
+use signal_hook::consts::SIGINT;
+use signal_hook::low_level::emulate_default_handler;
 
-use crate::cli::context::{CliError, Context, print, print_note};
+use crate::cli::context::{CliError, Context, print, print_note, words};
 use crate::cli::each;
 use crate::cli::exit::Exit;
 use crate::cli::render::Format;
@@ -35,9 +39,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let stats = queue.stats()?;
     let count = stats.pending + stats.completed + stats.error + stats.cancelled;
     let asks = io::stdin().is_terminal() && !arguments.yes;
-    if asks && !is_agreed(count, stats.pending)? {
-        print_note("nothing was removed");
-        return Ok(Exit::General);
+    if asks {
+        let answer = ask(&format!("Remove {count} job(s), {} of them pending?", stats.pending))?;
+        if answer != Answer::Yes {
+            print_note("nothing was removed");
+            let interrupted = answer == Answer::Interrupted;
+            return Ok(if interrupted { Exit::Interrupted } else { Exit::General });
+        }
     }
     let mut exit = Exit::Success;
     if arguments.force {
@@ -48,13 +56,43 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     Ok(exit)
 }
 
-fn is_agreed(count: u64, pending: u64) -> Result<bool, CliError> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    Interrupted,
+}
+
+/// Asks a person at a terminal. Ends the line of the question in any case.
+fn ask(question: &str) -> Result<Answer, CliError> {
     let mut stderr = io::stderr().lock();
-    write!(stderr, "Remove {count} job(s), {pending} of them pending? [y/N] ")?;
+    let words = words()?;
+    write!(stderr, "{question} [y/N] ")?;
     stderr.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let (sender, answers) = bounded(1);
+    thread::Builder::new().name("answer".into()).spawn(move || {
+        let mut answer = String::new();
+        let read = io::stdin().lock().read_line(&mut answer);
+        // Whoever was interrupted does not listen any more.
+        let _ = sender.send(read.map(|_| answer));
+    })?;
+    let answer = select! {
+        recv(answers) -> answer => answer.map_err(io::Error::other)??,
+        recv(words) -> _ => {
+            writeln!(stderr)?;
+            return Ok(Answer::Interrupted);
+        }
+    };
+    // From here on an interrupt does what it does everywhere.
+    thread::Builder::new().name("words".into()).spawn(move || {
+        if words.recv().is_ok() {
+            let _ = emulate_default_handler(SIGINT);
+        }
+    })?;
+    if !answer.ends_with('\n') {
+        writeln!(stderr)?;
+    }
+    Ok(if matches!(answer.trim(), "y" | "Y" | "yes") { Answer::Yes } else { Answer::No })
 }
 
 fn cancel_running(context: &Context, queue: &Queue) -> Result<Exit, CliError> {

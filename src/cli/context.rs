@@ -1,27 +1,30 @@
 //! What every command needs: the environment, the queue, and a way to speak.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::DirBuilder;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
+use std::panic;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
+use nix::sys::stat::{Mode, umask};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::cli::exit::Exit;
-use crate::config::{Config, ConfigError, duration_ms};
+use crate::config::{Config, ConfigError, KEYS, check_owner, duration_ms};
 use crate::daemon::Word;
 use crate::job::issue_ref::Malformed;
 use crate::job::{IssueRef, JobId, StateKind};
 use crate::queue::{Queue, QueueError};
-use crate::store::{OpRefused, RedbStore, StoreError};
+use crate::store::{Holder, OpRefused, RedbStore, StoreError, is_guarding};
 use crate::time::{Clock, SystemClock};
 
 /// Why a command failed: for the person, and for the caller.
@@ -90,14 +93,46 @@ impl From<QueueError> for CliError {
 
 fn from_store(error: &StoreError) -> CliError {
     match error {
-        StoreError::Busy { .. } => CliError::new(Exit::StoreBusy, error.to_string())
-            .hint("try again; if it stays so, look for a stopped kugetsu process"),
-        StoreError::Damaged { .. } => CliError::new(Exit::StoreDamaged, error.to_string())
-            .hint("docs/STORAGE.md tells what to do about it"),
-        StoreError::TooNew { .. } => CliError::new(Exit::StoreDamaged, error.to_string()),
-        StoreError::Io { .. } | StoreError::Latched { .. } | StoreError::Panicked => {
-            CliError::general(error)
+        StoreError::Busy { holder, .. } => {
+            CliError::new(Exit::StoreBusy, error.to_string()).hint(match holder {
+                Some(Holder { pid, is_stopped: true, .. }) => format!(
+                    "let it go on (kill -CONT {pid}) or end it (kill -KILL {pid}), and try again"
+                ),
+                Some(Holder { pid, .. }) => {
+                    format!("try again; if it stays so, look what process {pid} does")
+                }
+                None => "try again; if it stays so, look for a stopped kugetsu process".into(),
+            })
         }
+        StoreError::Gone { .. } => CliError::general(error).hint(
+            "the same command again uses the file that is there now, or makes a new, empty queue",
+        ),
+        StoreError::Damaged { .. } => CliError::new(Exit::StoreDamaged, error.to_string()).hint(
+            "keep the file; to begin an empty queue, stop every worker and move it away \
+             (docs/STORAGE.md)",
+        ),
+        StoreError::TooNew { .. } => CliError::new(Exit::StoreDamaged, error.to_string()),
+        StoreError::Io { source, .. } => match next_step(source.kind()) {
+            Some(step) => CliError::general(error).hint(step),
+            None => CliError::general(error),
+        },
+        StoreError::Latched { .. } => CliError::general(error)
+            .hint("see to the cause, look at the queue, and run the command again"),
+        StoreError::Panicked => CliError::general(error),
+    }
+}
+
+/// What a person can do about an error of the system.
+fn next_step(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::IsADirectory => {
+            Some("it must be a file that you can write; KUGETSU_DIR says which folder it is in")
+        }
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
+            Some("make room, and run the same command again")
+        }
+        _ => None,
     }
 }
 
@@ -118,6 +153,33 @@ pub(super) fn parse_states(text: &str) -> Result<Vec<StateKind>, CliError> {
 /// Reads the duration that an option was given.
 pub(super) fn parse_duration(option: &str, text: &str) -> Result<u64, CliError> {
     duration_ms(text).map_err(|why| CliError::general(format!("--{option}={text}: {why}")))
+}
+
+/// A umask that takes from the owner what kugetsu gives to its owner alone would lock it out of
+/// its own files.
+pub(super) fn allow_owner() {
+    let mask = umask(Mode::all());
+    umask(mask & !Mode::S_IRWXU);
+}
+
+/// The environment as text. What kugetsu reads of it must be text; the rest is other programs'.
+pub(super) fn readable(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<BTreeMap<String, String>, CliError> {
+    let mut readable = BTreeMap::new();
+    for (name, value) in environment {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => {
+                readable.insert(name, value);
+            }
+            Err(_) if name.starts_with("KUGETSU_") || KEYS.iter().any(|key| key.name == name) => {
+                return Err(CliError::general(format!("environment: {name} is not UTF-8")));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(readable)
 }
 
 /// The world of one command.
@@ -143,11 +205,7 @@ impl Context {
 
     /// Tells a person on standard error.
     pub fn complain(&self, error: &CliError) {
-        print_error(&error.message);
-        if let Some(hint) = &error.hint {
-            let mut stderr = anstream::stderr().lock();
-            let _ = writeln!(stderr, "  {hint}");
-        }
+        complain(error);
     }
 
     /// Whether standard output is a terminal.
@@ -158,6 +216,8 @@ impl Context {
 
 pub(super) fn open_queue(config: &Config) -> Result<Queue, CliError> {
     make_folder(&config.home)?;
+    check_owner(&config.store)?;
+    quiet_damage();
     let store = RedbStore::open(&config.store, Arc::new(SystemClock))
         .map_err(|error| from_store(&error))?;
     let queue = Queue::new(store);
@@ -165,6 +225,19 @@ pub(super) fn open_queue(config: &Config) -> Result<Queue, CliError> {
     // next one to open it does not need: each commit already holds all that is needed to go on.
     std::mem::forget(queue.clone());
     Ok(queue)
+}
+
+/// A panic that the store tells of as damage is not told a second time.
+fn quiet_damage() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !is_guarding() {
+                usual(info);
+            }
+        }));
+    });
 }
 
 pub(super) fn make_folder(folder: &Path) -> Result<(), CliError> {
@@ -175,6 +248,15 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), CliError> {
         CliError::general(format!("cannot make {}: {error}", folder.display()))
             .hint("KUGETSU_DIR says where kugetsu keeps everything")
     })
+}
+
+/// Tells a person on standard error.
+pub(super) fn complain(error: &CliError) {
+    print_error(&error.message);
+    if let Some(hint) = &error.hint {
+        let mut stderr = anstream::stderr().lock();
+        let _ = writeln!(stderr, "  {hint}");
+    }
 }
 
 /// Standard error is the last resort: if it is gone, there is nobody to tell.
@@ -194,8 +276,14 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = anstream::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(CliError::from),
+        result => result.map_err(cannot_print),
     }
+}
+
+/// What was asked for is done, but nobody could be told.
+pub(super) fn cannot_print(error: io::Error) -> CliError {
+    CliError::general(format!("cannot write to standard output: {error}"))
+        .hint("only the output is lost: what the command changes is changed")
 }
 
 /// SIGTERM, SIGINT and SIGHUP as words to a worker.
@@ -240,5 +328,7 @@ pub(super) fn begin_logging(context: &Context) {
         .with_target(false)
         .with_ansi(colours)
         .with_writer(io::stderr)
+        // Would be told on the standard error that cannot be written, and end in a panic.
+        .log_internal_errors(false)
         .try_init();
 }

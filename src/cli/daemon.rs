@@ -17,6 +17,7 @@ use crate::cli::context::{
     CliError, Context, begin_logging, make_folder, parse_duration, print, print_note, words,
 };
 use crate::cli::exit::Exit;
+use crate::cli::list::whole_number;
 use crate::cli::logs::LogReader;
 use crate::cli::render::{self, Format};
 use crate::cli::worker;
@@ -71,6 +72,7 @@ pub(super) struct LogsArguments {
     follow: bool,
     /// How many lines to begin with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     lines: usize,
 }
 

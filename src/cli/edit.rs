@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_duration};
 use crate::cli::each;
-use crate::cli::enqueue::{parse_time, read_message};
+use crate::cli::enqueue::{due_at, parse_time, read_message};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
 use crate::job::{Edit, Event, JobId};
@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     edit.validate().map_err(CliError::general)?;
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let run_at = delay_ms.map(|ms| queue.now().plus_ms(ms)).or(edit.run_at);
+    let run_at = due_at(edit.run_at, delay_ms, queue.now())?;
     let event = Event::Edit(Edit { run_at, ..edit });
     each::apply(context, &queue, &arguments.ids, &event, arguments.format, |job| {
         let text = render::excerpt(&job.message);

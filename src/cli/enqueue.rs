@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
     /// How many attempts, whatever the failure
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     max_attempts: Option<u32>,
     /// Your name for this request: asked again, it makes nothing new
     #[arg(long, value_name = "ID")]
@@ -69,11 +69,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliEr
 
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let now = queue.now();
-    if at.is_some_and(|at| at < now) {
-        return Err(CliError::general("--at: this time is past").hint(format!("it is {now}")));
-    }
-    let run_at = at.or(delay_ms.map(|ms| now.plus_ms(ms)));
+    let run_at = due_at(at, delay_ms, queue.now())?;
     let (job, is_new) = queue.enqueue(NewJob { run_at, ..new })?;
     match format {
         Format::Json => {
@@ -98,12 +94,32 @@ pub(super) fn read_message(text: &str) -> Result<String, CliError> {
 /// Reads the message, and one byte more than is allowed, so that too much is seen.
 fn read_stdin() -> Result<String, CliError> {
     let mut bytes = Vec::new();
-    std::io::stdin().take(limits::MESSAGE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    let most = limits::MESSAGE_BYTES_MAX as u64 + 1;
+    std::io::stdin().take(most).read_to_end(&mut bytes).map_err(|error| {
+        CliError::general(format!("cannot read the message from standard input: {error}"))
+    })?;
     if bytes.len() > limits::MESSAGE_BYTES_MAX {
         let most = limits::MESSAGE_BYTES_MAX;
         return Err(CliError::general(format!("the message has more than {most} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| CliError::general("the message is not UTF-8"))
+}
+
+/// When a job is due that is to begin at a time, or so long from now.
+pub(super) fn due_at(
+    at: Option<Timestamp>,
+    delay_ms: Option<u64>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, CliError> {
+    let Some(at) = at else { return Ok(delay_ms.map(|ms| now.plus_ms(ms))) };
+    if at < now {
+        return Err(CliError::general("--at: this time is past").hint(format!("it is {now}")));
+    }
+    if at > now.plus_ms(limits::DURATION_MS_MAX) {
+        let error = CliError::general("--at: this time is more than ten years away");
+        return Err(error.hint(format!("it is {now}")));
+    }
+    Ok(Some(at))
 }
 
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, CliError> {

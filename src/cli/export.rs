@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 
-use crate::cli::context::{CliError, Context, parse_states, words};
+use crate::cli::context::{CliError, Context, cannot_print, parse_states, words};
 use crate::cli::exchange;
 use crate::cli::exit::Exit;
 use crate::cli::progress::Progress;
@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let lines: String = wanted.map(|job| exchange::to_line(job) + "\n").collect();
         match stdout.write_all(lines.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            written => written?,
+            written => written.map_err(cannot_print)?,
         }
         progress.advance(jobs.len() as u64);
         if words.try_recv().is_ok() {
@@ -55,7 +55,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     }
     match stdout.flush() {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        flushed => flushed?,
+        flushed => flushed.map_err(cannot_print)?,
     }
     Ok(Exit::Success)
 }

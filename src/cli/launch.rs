@@ -159,7 +159,9 @@ fn begin_supervisor(config: &Config, queue: &Queue, job: &Job) -> Result<Child, 
 fn supervisor_log(config: &Config) -> Result<File, CliError> {
     let folder = config.home.join("logs");
     make_folder(&folder)?;
-    Ok(private_file().create(true).append(true).open(folder.join("queue-daemon.log"))?)
+    let path = folder.join("queue-daemon.log");
+    let opened = private_file().create(true).append(true).open(&path);
+    opened.map_err(|error| CliError::general(format!("cannot open {}: {error}", path.display())))
 }
 
 fn gone(child: &mut Child) -> Result<bool, CliError> {

@@ -1,6 +1,7 @@
 //! `queue list`
 
 use std::fmt::Write as _;
+use std::str::FromStr;
 
 use clap::Args;
 use serde_json::json;
@@ -20,7 +21,8 @@ Examples:
   kugetsu queue list --state=error,cancelled --format=json | jq -r '.items[].id'")]
 pub(super) struct Arguments {
     /// How many jobs to show
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole_number::<usize>)]
+    #[arg(allow_negative_numbers = true)]
     limit: usize,
     /// Which states: pending, notified (an agent is at work), completed, error, cancelled, or all
     #[arg(long, value_name = "STATES", default_value = "pending")]
@@ -58,6 +60,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         }
     })?;
     Ok(Exit::Success)
+}
+
+/// Reads a number of jobs.
+pub(super) fn whole_number<N: FromStr>(text: &str) -> Result<N, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let why = if is_number { "that is too many" } else { "it is a whole number from 0" };
+    text.parse().map_err(|_| why.into())
 }
 
 /// The list as programs see it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam_channel::{after, never, select};
 
-use crate::cli::context::{CliError, Context, parse_issue, print_note, words};
+use crate::cli::context::{CliError, Context, cannot_print, parse_issue, print_note, words};
 use crate::cli::exit::Exit;
 use crate::cli::transcript;
 use crate::job::{Job, JobId, limits};
@@ -53,7 +53,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             let message = format!("job {} has no log yet: it is {state}", job.id);
             return Err(CliError::general(message).hint("-f waits for it"));
         }
-        file => file?,
+        Err(error) => {
+            return Err(CliError::general(format!("cannot open {}: {error}", log.display())));
+        }
+        Ok(file) => file,
     };
     let mut reader = LogReader::new(file, arguments.raw);
     reader.copy()?;
@@ -167,7 +170,7 @@ fn show(out: &mut impl Write, line: &[u8], raw: bool) -> io::Result<()> {
 fn is_read(result: io::Result<()>) -> Result<bool, CliError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(cannot_print(error)),
         Ok(()) => Ok(true),
     }
 }

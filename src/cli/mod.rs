@@ -29,8 +29,8 @@ mod transcript;
 mod wait;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -150,6 +150,7 @@ pub fn run(
     arguments: impl Iterator<Item = OsString>,
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> u8 {
+    context::allow_owner();
     let arguments: Vec<OsString> = arguments.collect();
     if let [_, verb, folder] = arguments.as_slice()
         && verb == "shim"
@@ -164,17 +165,17 @@ pub fn run(
             Err(error) => return refuse_usage(&error),
         },
     };
-    let environment: BTreeMap<String, String> = environment
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let program = arguments.first().map(|name| name.to_string_lossy().into_owned());
-    let context = Context::new(environment, program.unwrap_or_else(|| "kugetsu".into()));
-    let done = match call {
-        Call::Verb(verb) => dispatch(verb, &context),
-        Call::Internal(internal) => dispatch_internal(&internal, &context),
-    };
+    let program = program.unwrap_or_else(|| "kugetsu".into());
+    let done = context::readable(environment).and_then(|environment| {
+        let context = Context::new(environment, program);
+        match call {
+            Call::Verb(verb) => dispatch(verb, &context),
+            Call::Internal(internal) => dispatch_internal(&internal, &context),
+        }
+    });
     let exit = done.unwrap_or_else(|error| {
-        context.complain(&error);
+        context::complain(&error);
         error.exit
     });
     exit as u8
@@ -231,9 +232,16 @@ fn run_shim(folder: &std::path::Path) -> u8 {
 
 /// Clap's own code for a wrong call is 2, which has another meaning here.
 fn refuse_usage(error: &clap::Error) -> u8 {
-    // Without its streams there is nobody to tell.
-    let _ = error.print();
-    if error.use_stderr() { Exit::General as u8 } else { Exit::Success as u8 }
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        // Without standard error there is nobody to tell.
+        _ if error.use_stderr() => Exit::General as u8,
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            context::complain(&context::cannot_print(error));
+            Exit::General as u8
+        }
+        Ok(()) | Err(_) => Exit::Success as u8,
+    }
 }
 
 #[cfg(test)]

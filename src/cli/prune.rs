@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_duration, parse_states, print};
 use crate::cli::exit::Exit;
+use crate::cli::list::whole_number;
 use crate::job::StateKind;
 use crate::queue::Prune;
 
@@ -20,7 +21,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DURATION", required_unless_present = "keep")]
     older_than: Option<String>,
     /// All but so many that ended last
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number::<u64>)]
+    #[arg(allow_negative_numbers = true)]
     keep: Option<u64>,
     /// Only those that ended so: completed, error, cancelled
     #[arg(long, value_name = "STATES", default_value = "completed,error,cancelled")]

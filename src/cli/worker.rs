@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::agent::AgentExecutor;
 use crate::agent::git::git;
+use crate::agent::{AgentExecutor, git_version};
 use crate::cli::context::{CliError, Context, begin_logging, words};
 use crate::cli::exit::Exit;
 use crate::config::Config;
@@ -89,6 +89,7 @@ pub(super) fn check_programs(context: &Context, config: &Config) -> Result<(), C
         return Err(CliError::general("git is not installed, or not in PATH")
             .hint("install it (Debian: apt install git)"));
     }
+    check_git()?;
     if !agent.contains('{') && find_program(context, agent).is_none() {
         let message = if Path::new(agent).is_file() {
             format!("the agent's program '{agent}' is not executable")
@@ -103,6 +104,20 @@ pub(super) fn check_programs(context: &Context, config: &Config) -> Result<(), C
         return Err(CliError::general(message).hint(hint));
     }
     Ok(())
+}
+
+fn check_git() -> Result<(), CliError> {
+    let hint = "`git --version` tells which one is found in PATH";
+    // Also where kugetsu's folder is still to be made.
+    let answer = git(Path::new("/")).arg("--version").output();
+    let answer = answer.map_err(|error| CliError::general(format!("cannot run git: {error}")))?;
+    if !answer.status.success() {
+        let said = String::from_utf8_lossy(&answer.stderr);
+        let message = format!("git does not work ({}): {}", answer.status, said.trim());
+        return Err(CliError::general(message).hint(hint));
+    }
+    git_version::check_git(&String::from_utf8_lossy(&answer.stdout))
+        .map_err(|why| CliError::general(why).hint(hint))
 }
 
 /// Without an identity every commit of an agent fails.

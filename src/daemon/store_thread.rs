@@ -242,7 +242,8 @@ impl Clerk {
         let _ = self.tell.send(event);
     }
 
-    /// A busy store may pass; a damaged one does not, nor one that an I/O error has closed.
+    /// A busy store may pass; a damaged one does not, nor one that is gone or that an I/O error has
+    /// closed.
     fn note(&self, error: &QueueError, what: &str) {
         tracing::error!(%error, "cannot {what}");
         let QueueError::Store(store_error) = error else { return };
@@ -250,6 +251,7 @@ impl Clerk {
             StoreError::Busy { .. } | StoreError::Io { .. } => {}
             StoreError::Damaged { .. }
             | StoreError::TooNew { .. }
+            | StoreError::Gone { .. }
             | StoreError::Latched { .. }
             | StoreError::Panicked => self.break_with(error.clone()),
         }

@@ -257,6 +257,7 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let long = format!("github.com/o/{}#1", "r".repeat(300));
+        let huge = format!("github.com/o/{}#1", "r\u{1b}".repeat(5_000));
         let table = [
             ("", "is empty"),
             ("github.com/o/r", "no #NUMBER"),
@@ -280,12 +281,18 @@ mod tests {
             ("github.com/o/r~x#1", "no forge allows"),
             ("github.com/ö/r#1", "no forge allows"),
             ("https://github.com/o/r", "not one of an issue"),
+            ("github.com/o/\u{1b}[31mr#1", "space or control"),
+            ("github.com/o/r\u{7}#1", "space or control"),
+            (" github.com/o/r#1", "space or control"),
+            ("-x", "no #NUMBER"),
             (&long, "too long"),
+            (&huge, "too long"),
         ];
         for (typed, why) in table {
             let refusal = typed.parse::<IssueRef>().expect_err(typed).to_string();
             assert!(refusal.contains(why), "{typed}: {refusal}");
-            assert!(refusal.len() < 300, "{refusal}");
+            assert!(refusal.len() < 500, "{refusal}");
+            assert!(!refusal.contains(char::is_control), "{refusal:?}");
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Usage {
 /// Reads what is added to a log.
 pub struct Meter {
     log: BufReader<File>,
+    /// How far it has read.
+    position: u64,
     /// The beginning of a line whose end is not there yet.
     line: Vec<u8>,
     /// In the middle of a line that is too long to count.
@@ -73,17 +75,20 @@ impl Meter {
         let mut file = File::open(log)?;
         file.seek(SeekFrom::Start(from))?;
         let log = BufReader::new(file);
-        Ok(Meter { log, line: Vec::new(), skipping: false, usage: Usage::default() })
+        let usage = Usage::default();
+        Ok(Meter { log, position: from, line: Vec::new(), skipping: false, usage })
     }
 
-    /// Counts what was added.
-    pub fn read(&mut self) -> io::Result<()> {
-        loop {
-            let room = limits::METER_LINE_BYTES_MAX.saturating_sub(self.line.len()) as u64;
-            let read = self.log.by_ref().take(room.max(1)).read_until(b'\n', &mut self.line)?;
+    /// Counts what was added up to a place in the log: whoever writes may be faster than this.
+    pub fn read(&mut self, until: u64) -> io::Result<()> {
+        while self.position < until {
+            let room = limits::METER_LINE_BYTES_MAX.saturating_sub(self.line.len()).max(1) as u64;
+            let room = room.min(until - self.position);
+            let read = self.log.by_ref().take(room).read_until(b'\n', &mut self.line)?;
             if read == 0 {
                 return Ok(());
             }
+            self.position += read as u64;
             let is_whole = self.line.ends_with(b"\n");
             if is_whole && !self.skipping {
                 self.count();
@@ -93,6 +98,7 @@ impl Meter {
                 self.line.clear();
             }
         }
+        Ok(())
     }
 
     fn count(&mut self) {
@@ -148,7 +154,8 @@ mod tests {
         let mut meter = Meter::begin(&path, from).expect("a log");
         let mut seen = |meter: &mut Meter, text: &str| {
             log.write_all(text.as_bytes()).expect("a write");
-            meter.read().expect("a read");
+            let length = std::fs::metadata(&path).expect("a log").len();
+            meter.read(length).expect("a read");
             meter.usage
         };
         assert_eq!(seen(&mut meter, ""), Usage::default(), "what was before does not count");

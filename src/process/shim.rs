@@ -55,6 +55,7 @@ pub fn run(folder: &Path) -> io::Result<()> {
     run.mark_started()?;
     let record = supervise(&spec, &signals, &lock)?;
     run.write_exit_record(&record)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write exit.json: {error}")))
 }
 
 /// Whether the worker said go. Its end of the pipe closes with it, however it ends.
@@ -123,8 +124,8 @@ fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitR
     }
     let wall_ms = agent.elapsed_ms();
     let left_behind = sweep(signals)?;
-    agent.read_meter();
     let log_bytes = agent.log_bytes();
+    agent.read_meter(log_bytes);
     if log_bytes > spec.log_bytes_max {
         shorten_log(spec, log_bytes_before)?;
     }
@@ -228,7 +229,7 @@ impl Agent<'_> {
         self.logged = logged;
         if self.is_logging {
             self.active_at = monotonic();
-            self.read_meter();
+            self.read_meter(logged);
         }
         match self.ending {
             Some((_, kill_at)) if monotonic() >= kill_at => self.kill(),
@@ -263,8 +264,10 @@ impl Agent<'_> {
         })
     }
 
-    fn read_meter(&mut self) {
-        if let Some(Err(_)) = self.meter.as_mut().map(Meter::read) {
+    /// Of a log that is too large, only what it may have is read.
+    fn read_meter(&mut self, logged: u64) {
+        let until = self.log_bytes_before + logged.min(self.spec.log_bytes_max);
+        if let Some(Err(_)) = self.meter.as_mut().map(|meter| meter.read(until)) {
             // What was counted so far goes for nothing: half an account is none.
             self.meter = None;
         }

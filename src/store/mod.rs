@@ -23,6 +23,7 @@ use crate::time::Timestamp;
 
 pub use self::memory::MemoryStore;
 pub use self::redb::RedbStore;
+pub(crate) use self::redb::is_guarding;
 pub use self::wake::Watch;
 
 /// Jobs that outlive whoever put them there. Every method is one transaction.
@@ -359,17 +360,54 @@ impl Stats {
     }
 }
 
+/// A process that keeps others from the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// Its number.
+    pub pid: u32,
+    /// The name of its program.
+    pub program: String,
+    /// Whether it is stopped (SIGSTOP, Ctrl-Z): it lets go only when it is continued or killed.
+    pub is_stopped: bool,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Holder { pid, program, is_stopped } = self;
+        let stopped = if *is_stopped { ", which is stopped" } else { "" };
+        write!(f, "process {pid} ({program}){stopped}")
+    }
+}
+
 /// Why the store did not do it. Nothing was changed, unless it says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// Other writers held the store for too long.
-    #[error("the queue is busy: {path} was locked by another process for {waited_ms} ms")]
+    #[error(
+        "the queue is busy: {path} was locked for {waited_ms} ms by {}",
+        holder.as_ref().map_or("another process".into(), Holder::to_string)
+    )]
     Busy {
         /// The file.
         path: PathBuf,
         /// How long this process waited.
         waited_ms: u64,
+        /// Who held it, if that can be seen.
+        holder: Option<Holder>,
+    },
+    /// The file at the path is not the one that this process opened.
+    #[error(
+        "the queue {path} was {} while this process had it open; \
+         what it wrote last may be gone with the old file",
+        if *removed { "removed" } else { "replaced by another file" }
+    )]
+    Gone {
+        /// Where the file was.
+        path: PathBuf,
+        /// Whether nothing is there now.
+        removed: bool,
     },
     /// What is in the file is not what kugetsu wrote.
     #[error("the queue is damaged: {path}: {what}")]

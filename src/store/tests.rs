@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::redb::ReadableTable;
 use proptest::prelude::*;
 
 use super::*;
@@ -237,6 +238,102 @@ fn what_is_no_queue_is_refused_by_name_and_left_alone() {
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert!(error.to_string().contains("queue.redb"), "{error}");
     assert_eq!(std::fs::read(&path).expect("the file"), text);
+}
+
+/// A queue file with one job, closed.
+fn whole_file() -> Vec<u8> {
+    let (folder, store) = redb(Arc::new(crate::time::SystemClock));
+    let op = Op::Enqueue(NewJob::new("h/o/r#1".parse().expect("a good reference"), "fix"));
+    store.commit(vec![op]).expect("a commit");
+    drop(store);
+    std::fs::read(folder.path().join("queue.redb")).expect("a file")
+}
+
+fn open(path: &std::path::Path) -> Result<RedbStore, StoreError> {
+    RedbStore::open(path, Arc::new(crate::time::SystemClock))
+}
+
+#[test]
+fn a_file_that_was_cut_off_or_overwritten_is_damaged_and_no_panic() {
+    let whole = whole_file();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("queue.redb");
+    let mut sqlite = b"SQLite format 3\0".to_vec();
+    sqlite.resize(8192, 0);
+    let mut files = vec![sqlite, b"x".to_vec()];
+    files.extend([64, 320, 4096, whole.len() / 2].map(|length| whole[..length].to_vec()));
+    // The tree's pages, wherever they are, filled with what is no page.
+    let garbled = whole
+        .chunks(4096)
+        .enumerate()
+        .flat_map(|(number, page)| if number == 0 { page.to_vec() } else { vec![77; page.len()] });
+    files.push(garbled.collect());
+    for bytes in files {
+        std::fs::write(&path, &bytes).expect("a file");
+        let error = open(&path)
+            .and_then(|store| store.list(&ListQuery { states: vec![], issue: None, limit: 10 }));
+        let error = error.expect_err("it is no queue");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{} bytes: {error}", bytes.len());
+        assert!(error.to_string().contains("queue.redb"), "{error}");
+    }
+    std::fs::write(&path, &whole).expect("a file");
+    assert_eq!(open(&path).expect("a whole one").stats().expect("a read").pending, 1);
+    // Whoever made it may have died before there was anything in it.
+    std::fs::write(&path, "").expect("a file");
+    assert_eq!(
+        open(&path).expect("an empty file is a new queue").stats().expect("a read").pending,
+        0
+    );
+}
+
+#[test]
+fn a_file_of_a_newer_kugetsu_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("queue.redb");
+    let meta: ::redb::TableDefinition<&str, &[u8]> = ::redb::TableDefinition::new("meta");
+    let schema = || {
+        let database = ::redb::Database::create(&path).expect("a database");
+        let txn = database.begin_write().expect("a transaction");
+        let mut table = txn.open_table(meta).expect("a table");
+        let before = table.get("schema").expect("a read").map(|bytes| bytes.value().to_vec());
+        table.insert("schema", &99u32.to_le_bytes()[..]).expect("a write");
+        drop(table);
+        txn.commit().expect("a commit");
+        before
+    };
+    assert_eq!(schema(), None);
+    let Err(error) = open(&path) else { panic!("nobody knows what is in it") };
+    let StoreError::TooNew { found: 99, known: 1, .. } = error else { panic!("{error}") };
+    assert!(error.to_string().contains("upgrade kugetsu"), "{error}");
+    assert_eq!(schema(), Some(99u32.to_le_bytes().to_vec()), "it is left as it was");
+}
+
+#[test]
+fn a_file_that_is_not_at_its_place_any_more_is_left_alone() {
+    let (folder, store) = redb(Arc::new(crate::time::SystemClock));
+    let new = || Op::Enqueue(NewJob::new("h/o/r#1".parse().expect("a good reference"), "fix"));
+    store.commit(vec![new()]).expect("a commit");
+    let path = folder.path().join("queue.redb");
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::rename(&path, &elsewhere).expect("a move");
+    let bytes = std::fs::read(&elsewhere).expect("a file");
+    for replaced in [false, true] {
+        if replaced {
+            std::fs::write(&path, "").expect("a file");
+        }
+        let write = store.commit(vec![new()]).expect_err("nobody would see it");
+        let read = store.stats().expect_err("nobody else sees it");
+        for error in [write, read] {
+            let StoreError::Gone { removed, .. } = error else { panic!("{error}") };
+            assert_eq!(removed, !replaced, "{error}");
+        }
+    }
+    assert_eq!(std::fs::read(&elsewhere).expect("a file"), bytes);
+    let second = open(&path).expect("the file that is there now");
+    assert_eq!(second.stats().expect("a read").pending, 0);
+    drop(second);
+    std::fs::rename(&elsewhere, &path).expect("a move");
+    assert_eq!(store.stats().expect("it is back").pending, 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{World, is_alive, wait_for};
+use crate::support::{World, is_alive, processes_with, wait_for};
 
 const COMMIT: &str = "echo work > work.txt; git add work.txt; git commit -qm work";
 
@@ -296,6 +296,13 @@ fn a_secret_is_written_down_nowhere() {
     let mut expected = expected.to_vec();
     expected.sort();
     assert_eq!(found, expected, "it is where the test put it, and nowhere else");
+    let marker = format!("KUGETSU_DIR={}", world.home().display());
+    let processes = processes_with(&marker);
+    assert!(processes.len() > 2, "a worker, a shim and an agent");
+    for pid in processes {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&line).contains("t0p-s3cret"), "process {pid}");
+    }
     world.ok(&["queue", "cancel", &id.to_string()]);
     world.ended(id);
     drop(worker);

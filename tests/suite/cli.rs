@@ -2,7 +2,9 @@
 //!
 //! After a change that is meant: `TRYCMD=overwrite cargo test --test suite cli`, and read the diff.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
@@ -85,26 +87,76 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
+/// Folders and files below a folder with their modes, but for what is in clones and what agents
+/// have to themselves.
+fn own_files(folder: &Path, found: &mut BTreeMap<PathBuf, u32>) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    // A run that ends takes its folder away.
+    let (Ok(own), Ok(entries)) = (mode(folder), fs::read_dir(folder)) else { return };
+    found.insert(folder.into(), own);
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let path = if folder.ends_with("worktrees") { path.join(".kugetsu") } else { path };
+        if path.extension().is_some_and(|extension| extension == "git") {
+            continue;
+        } else if path.is_dir() {
+            own_files(&path, found);
+        } else if let Ok(mode) = mode(&path) {
+            found.insert(path, mode);
+        }
+    }
+}
+
 #[test]
 fn what_belongs_to_kugetsu_is_its_owners_alone() {
-    use std::os::unix::fs::PermissionsExt;
-    let mut world = World::new();
-    world.agent("echo x > x; git add x; git commit -qm x");
-    let id = world.enqueue(1, &[]);
-    // A umask that gives everything away.
     let kugetsu = env!("CARGO_BIN_EXE_kugetsu");
-    let worker = world.shell(&format!("umask 0; exec {kugetsu} worker --once"));
-    assert_eq!(worker.code, 0, "{}", worker.stderr);
-    assert_eq!(world.state(id), "completed");
-    let home = world.home();
-    let mode = |path: &std::path::Path| {
-        fs::metadata(path).expect("it is there").permissions().mode() & 0o777
-    };
-    for folder in ["", "repos", "worktrees", "runs", "logs"] {
-        assert_eq!(mode(&home.join(folder)), 0o700, "{folder}");
-    }
-    for file in ["queue.redb", "wake", &format!("logs/dev-{id}.log")] {
-        assert_eq!(mode(&home.join(file)), 0o600, "{file}");
+    // One gives everything away, one takes it from its owner too.
+    for umask in ["000", "777"] {
+        let mut world = World::new();
+        let go = world.root().join("go");
+        world.agent(&format!(
+            "echo > {0}.begun; until [ -e {0} ]; do sleep 0.02; done; \
+             echo x > x; git add x; git commit -qm x",
+            go.display()
+        ));
+        let line = |verb: &str| world.shell(&format!("umask {umask}; exec {kugetsu} {verb}"));
+        assert_eq!(line("queue enqueue git.test/o/r#1 fix").code, 0);
+        let started = line("start git.test/o/r#2 fix");
+        assert_eq!(started.code, 0, "{}", started.stderr);
+        wait_for("the agent", || fs::exists(world.root().join("go.begun")).ok()?.then_some(()));
+        let mut found = BTreeMap::new();
+        own_files(&world.home(), &mut found);
+        fs::write(&go, "").expect("a file");
+        let worker = line("worker --once");
+        assert_eq!(worker.code, 0, "{}", worker.stderr);
+        assert_eq!((world.state(1), world.state(2)), ("completed".into(), "completed".into()));
+        own_files(&world.home(), &mut found);
+        let names: Vec<_> = found.keys().filter_map(|path| path.file_name()?.to_str()).collect();
+        for name in [
+            "queue.redb",
+            "wake",
+            "repos",
+            "worktrees",
+            "runs",
+            "spec.json",
+            "plan.json",
+            "lock",
+            "started",
+            "shim.log",
+            "dev-2.log",
+            "queue-daemon.log",
+            "msg.txt",
+            "context.txt",
+            "git.test+o+r.lock",
+            "dev-1.log",
+        ] {
+            assert!(names.contains(&name), "no {name} in {names:?}");
+        }
+        for (path, mode) in found {
+            let kind = mode & 0o170_000;
+            let expected = if kind == 0o040_000 { 0o700 } else { 0o600 };
+            assert_eq!(mode & 0o777, expected, "{} under umask {umask}", path.display());
+        }
     }
 }
 

@@ -112,6 +112,7 @@ fn every_key_of_the_readme_is_a_key() {
         "KUGETSU_ISSUE",
         "KUGETSU_BRANCH",
         "KUGETSU_RUN",
+        "KUGETSU_RESULT",
         "KUGETSU_TEST_OPENCODE",
         "KUGETSU_TEST_SEED",
     ];

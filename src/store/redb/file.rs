@@ -14,9 +14,21 @@ use ::redb::{BackendError, StorageBackend};
 use crate::job::limits;
 use crate::time;
 
+use super::holder::Refusals;
+
 /// A file whose locks are waited for no longer than [`limits::STORE_WAIT_MS_MAX`].
 #[derive(Debug)]
-pub(super) struct ImpatientFile(pub FileBackend);
+pub(super) struct ImpatientFile {
+    file: FileBackend,
+    refusals: Refusals,
+}
+
+impl ImpatientFile {
+    /// Notes in `refusals` which lock was refused last.
+    pub fn new(file: FileBackend, refusals: Refusals) -> ImpatientFile {
+        ImpatientFile { file, refusals }
+    }
+}
 
 /// Tries until it succeeds, with a growing pause. Gives the milliseconds it waited in vain.
 pub(super) fn with_patience<T, E>(
@@ -46,31 +58,35 @@ fn wait(mut attempt: impl FnMut() -> Result<bool, BackendError>) -> Result<(), B
 
 impl StorageBackend for ImpatientFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.file.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.file.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(start, end)
+        let taken = self.file.try_lock_range(start, end)?;
+        if !taken {
+            self.refusals.note(start, end, false);
+        }
+        Ok(taken)
     }
 
     fn try_lock_shared_range(
@@ -78,22 +94,26 @@ impl StorageBackend for ImpatientFile {
         start: Bound<u64>,
         end: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.0.try_lock_shared_range(start, end)
+        let taken = self.file.try_lock_shared_range(start, end)?;
+        if !taken {
+            self.refusals.note(start, end, true);
+        }
+        Ok(taken)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        wait(|| self.0.try_lock_range(start, end))
+        wait(|| self.try_lock_range(start, end))
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        wait(|| self.0.try_lock_shared_range(start, end))
+        wait(|| self.try_lock_shared_range(start, end))
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(start, end)
+        self.file.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(start, end)
+        self.file.query_lock_range(start, end)
     }
 }

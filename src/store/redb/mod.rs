@@ -3,6 +3,8 @@
 //! `docs/STORAGE.md` describes the file.
 
 mod file;
+mod guard;
+mod holder;
 mod read;
 mod tables;
 mod verify;
@@ -16,7 +18,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 use ::redb::backends::FileBackend;
 use ::redb::{
-    ConcurrencyMode, Database, DatabaseError, ReadableDatabase, TransactionError, WriteTransaction,
+    ConcurrencyMode, Database, DatabaseError, ReadTransaction, ReadableDatabase, TransactionError,
+    WriteTransaction,
 };
 
 use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
@@ -27,7 +30,11 @@ use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
 use self::file::{ImpatientFile, with_patience};
+use self::guard::guard;
+use self::holder::{FileId, Refusals};
 use self::tables::WriteTables;
+
+pub(crate) use self::guard::is_guarding;
 
 /// The layout of the tables. A file with a larger number is refused.
 const SCHEMA: u32 = 1;
@@ -41,13 +48,36 @@ const SCHEMA: u32 = 1;
 ///
 /// The file is on a local file system, which keeps `flock` and tells of writes by inotify.
 pub struct RedbStore {
-    database: Arc<Database>,
+    open: Arc<Open>,
     path: PathBuf,
     wake: PathBuf,
     clock: Arc<dyn Clock>,
 }
 
-static OPEN: Mutex<BTreeMap<PathBuf, Weak<Database>>> = Mutex::new(BTreeMap::new());
+/// A file that this process has open.
+struct Open {
+    database: Database,
+    id: FileId,
+    refusals: Refusals,
+}
+
+impl Open {
+    /// The same error, with the name of whoever kept this process waiting.
+    fn with_holder(&self, error: StoreError) -> StoreError {
+        with_holder(error, &self.refusals, self.id)
+    }
+}
+
+fn with_holder(error: StoreError, refusals: &Refusals, id: FileId) -> StoreError {
+    match error {
+        StoreError::Busy { path, waited_ms, holder: None } => {
+            StoreError::Busy { path, waited_ms, holder: refusals.holder(id) }
+        }
+        error => error,
+    }
+}
+
+static OPEN: Mutex<BTreeMap<PathBuf, Weak<Open>>> = Mutex::new(BTreeMap::new());
 
 impl RedbStore {
     /// Opens the file, or makes it. Its folder must be there, and holds one queue: the wake file
@@ -59,10 +89,9 @@ impl RedbStore {
     /// is not a queue, [`StoreError::TooNew`] if a newer version wrote it, [`StoreError::Busy`] if
     /// others held it for more than [`limits::STORE_WAIT_MS_MAX`].
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<RedbStore, StoreError> {
-        let database = open_once(path)?;
-        let store =
-            RedbStore { database, path: path.into(), wake: path.with_file_name("wake"), clock };
-        store.check_schema()?;
+        let open = open_once(path)?;
+        let store = RedbStore { open, path: path.into(), wake: path.with_file_name("wake"), clock };
+        guard(path, || store.check_schema())?;
         Ok(store)
     }
 
@@ -85,7 +114,7 @@ impl RedbStore {
     }
 
     fn schema(&self) -> Result<Option<u32>, StoreError> {
-        let txn = self.database.begin_read().or_damaged(&self.path)?;
+        let txn = self.begin_read()?;
         let meta = match txn.open_table(tables::META) {
             Ok(meta) => meta,
             Err(::redb::TableError::TableDoesNotExist(_)) => {
@@ -115,7 +144,8 @@ impl RedbStore {
         let txn = self.begin_write()?;
         match work(&txn) {
             Ok((result, Changed::Yes)) => match txn.commit().or_damaged(&self.path) {
-                Ok(()) => Ok(result),
+                // What was acknowledged is in the file that everybody else finds.
+                Ok(()) => self.check_place().map(|()| result),
                 // A lock that could not be had in time, within the commit: redb uses the file no
                 // more, and the last of its locks comes after the write.
                 Err(StoreError::Busy { path, .. }) => Err(StoreError::Latched { path }),
@@ -135,13 +165,35 @@ impl RedbStore {
 
     /// Becomes the one writer, or gives up after [`limits::STORE_WAIT_MS_MAX`].
     fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
-        let attempt = || match self.database.try_begin_write() {
+        let attempt = || match self.open.database.try_begin_write() {
             Ok(txn) => Ok(Some(txn)),
             Err(TransactionError::WouldBlock) => Ok(None),
             Err(error) => Err(error).or_damaged(&self.path),
         };
-        with_patience(attempt)?
-            .map_err(|waited_ms| StoreError::Busy { path: self.path.clone(), waited_ms })
+        let busy =
+            |waited_ms| StoreError::Busy { path: self.path.clone(), waited_ms, holder: None };
+        let txn = with_patience(attempt)
+            .and_then(|waited| waited.map_err(busy))
+            .map_err(|error| self.open.with_holder(error))?;
+        self.check_place()?;
+        Ok(txn)
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        self.check_place()?;
+        let txn = self.open.database.begin_read().or_damaged(&self.path);
+        txn.map_err(|error| self.open.with_holder(error))
+    }
+
+    /// Somebody may have removed the file or put another one in its place. What is written to the
+    /// old one then is lost, and what is read from it is of no use.
+    fn check_place(&self) -> Result<(), StoreError> {
+        let path = || self.path.clone();
+        match FileId::at(&self.path) {
+            Ok(Some(id)) if id == self.open.id => Ok(()),
+            Ok(found) => Err(StoreError::Gone { path: path(), removed: found.is_none() }),
+            Err(source) => Err(StoreError::Io { what: "look at the queue", path: path(), source }),
+        }
     }
 
     fn tell(&self) {
@@ -162,27 +214,29 @@ impl Store for RedbStore {
     fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, StoreError> {
         assert!(operations.len() <= limits::OPS_PER_COMMIT_MAX, "a commit has a bound");
         let claims = operations.iter().any(|op| matches!(op, Op::Claim(_)));
-        while claims && self.promote_a_slice()? {}
-        let (answers, news) = self.write(|txn| {
-            let now = self.now();
-            let mut tables = WriteTables::open(txn, &self.path, now)?;
-            if claims {
-                tables.promote(now)?;
-            }
-            let mut news = false;
-            let mut changed = Changed::No;
-            let mut answers = Vec::with_capacity(operations.len());
-            for op in operations {
-                let is_news = apply::is_news(&op);
-                let answer = apply::apply(&mut tables, op, now)?;
-                if apply::is_change(&answer) {
-                    changed = Changed::Yes;
-                    news |= is_news;
+        while claims && guard(&self.path, || self.promote_a_slice())? {}
+        let (answers, news) = guard(&self.path, || {
+            self.write(|txn| {
+                let now = self.now();
+                let mut tables = WriteTables::open(txn, &self.path, now)?;
+                if claims {
+                    tables.promote(now)?;
                 }
-                answers.push(answer);
-            }
-            tables.close()?;
-            Ok(((answers, news), changed))
+                let mut news = false;
+                let mut changed = Changed::No;
+                let mut answers = Vec::with_capacity(operations.len());
+                for op in operations {
+                    let is_news = apply::is_news(&op);
+                    let answer = apply::apply(&mut tables, op, now)?;
+                    if apply::is_change(&answer) {
+                        changed = Changed::Yes;
+                        news |= is_news;
+                    }
+                    answers.push(answer);
+                }
+                tables.close()?;
+                Ok(((answers, news), changed))
+            })
         })?;
         if news {
             self.tell();
@@ -191,19 +245,19 @@ impl Store for RedbStore {
     }
 
     fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        self.reader()?.job(id)
+        guard(&self.path, || self.reader()?.job(id))
     }
 
     fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        self.reader()?.list(query)
+        guard(&self.path, || self.reader()?.list(query))
     }
 
     fn jobs_after(&self, after: JobId, limit: usize) -> Result<Vec<Job>, StoreError> {
-        self.reader()?.jobs_after(after, limit)
+        guard(&self.path, || self.reader()?.jobs_after(after, limit))
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {
-        self.reader()?.stats(self.now())
+        guard(&self.path, || self.reader()?.stats(self.now()))
     }
 
     fn ended_until(
@@ -212,19 +266,19 @@ impl Store for RedbStore {
         at: Timestamp,
         limit: usize,
     ) -> Result<Vec<JobId>, StoreError> {
-        self.reader()?.ended_until(states, at, limit)
+        guard(&self.path, || self.reader()?.ended_until(states, at, limit))
     }
 
     fn session(&self, issue: &IssueRef) -> Result<Option<Session>, StoreError> {
-        self.reader()?.session(issue)
+        guard(&self.path, || self.reader()?.session(issue))
     }
 
     fn sessions(&self) -> Result<Vec<Session>, StoreError> {
-        self.reader()?.sessions()
+        guard(&self.path, || self.reader()?.sessions())
     }
 
     fn verify(&self) -> Result<Vec<String>, StoreError> {
-        self.reader()?.verify()
+        guard(&self.path, || self.reader()?.verify())
     }
 
     fn now(&self) -> Timestamp {
@@ -253,31 +307,42 @@ impl RedbStore {
     }
 }
 
-fn open_once(path: &Path) -> Result<Arc<Database>, StoreError> {
+fn open_once(path: &Path) -> Result<Arc<Open>, StoreError> {
     let io_error = |source| StoreError::Io { what: "open the queue", path: path.into(), source };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut open = OPEN.lock().expect("no thread panics while it opens a file");
     let known = path.canonicalize().ok().and_then(|path| open.get(&path)?.upgrade());
-    if let Some(database) = known {
-        return Ok(database);
+    if let Some(known) = known
+        && FileId::at(path).map_err(io_error)? == Some(known.id)
+    {
+        return Ok(known);
     }
     let file = options.open(path).map_err(io_error)?;
+    let metadata = file.metadata().map_err(io_error)?;
+    if !metadata.is_file() {
+        return Err(io_error(io::Error::other("it is not a file")));
+    }
+    let id = FileId::of(&metadata);
+    let refusals = Refusals::default();
     let mut builder = Database::builder();
     builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
     builder.set_cache_size(limits::STORE_CACHE_BYTES);
-    let opened = FileBackend::new(file)
-        .and_then(|file| builder.create_with_backend(ImpatientFile(file)))
-        .map_err(|error| match error {
+    let file = FileBackend::new(file).map_err(|error| from_redb(path, error.into()))?;
+    let file = ImpatientFile::new(file, refusals.clone());
+    // Guarded here already: the lock on what is open is not to be lost to a panic.
+    let database = guard(path, || {
+        builder.create_with_backend(file).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => {
                 damaged(path, "another program holds it, in a mode that does not share")
             }
-            error => from_redb(path, error.into()),
-        });
-    let database = Arc::new(opened?);
-    open.retain(|_, database| database.strong_count() > 0);
-    open.insert(path.canonicalize().map_err(io_error)?, Arc::downgrade(&database));
-    Ok(database)
+            error => with_holder(from_redb(path, error.into()), &refusals, id),
+        })
+    })?;
+    let opened = Arc::new(Open { database, id, refusals });
+    open.retain(|_, known| known.strong_count() > 0);
+    open.insert(path.canonicalize().map_err(io_error)?, Arc::downgrade(&opened));
+    Ok(opened)
 }
 
 fn damaged(path: &Path, what: impl Into<String>) -> StoreError {
@@ -298,8 +363,12 @@ fn from_redb(path: &Path, error: ::redb::Error) -> StoreError {
         ::redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
             damaged(path, format!("it is not a redb file ({source})"))
         }
+        ::redb::Error::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            damaged(path, "it is shorter than it says: something has cut it off")
+        }
         ::redb::Error::Io(source) if source.kind() == io::ErrorKind::TimedOut => {
-            StoreError::Busy { path: path.into(), waited_ms: limits::STORE_WAIT_MS_MAX }
+            let waited_ms = limits::STORE_WAIT_MS_MAX;
+            StoreError::Busy { path: path.into(), waited_ms, holder: None }
         }
         ::redb::Error::Io(source) => {
             StoreError::Io { what: "use the queue", path: path.into(), source }
@@ -330,4 +399,23 @@ fn decode_session(path: &Path, bytes: &[u8]) -> Result<Session, StoreError> {
 
 fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, StoreError> {
     record::decode_header(bytes).map_err(|error| from_record(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+
+    #[test]
+    fn a_commit_into_a_file_that_went_meanwhile_is_not_acknowledged() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("queue.redb");
+        let store = RedbStore::open(&path, Arc::new(SystemClock)).expect("a new file");
+        let answer = store.write(|txn| {
+            WriteTables::open(txn, &path, store.now())?.close()?;
+            std::fs::rename(&path, folder.path().join("elsewhere")).expect("a move");
+            Ok(((), Changed::Yes))
+        });
+        assert!(matches!(answer, Err(StoreError::Gone { removed: true, .. })), "{answer:?}");
+    }
 }

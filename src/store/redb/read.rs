@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::path::Path;
 
-use ::redb::{ReadTransaction, ReadableDatabase, ReadableTable};
+use ::redb::{ReadTransaction, ReadableTable};
 
 use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::Header;
@@ -22,7 +22,7 @@ pub(super) struct Reader<'s> {
 
 impl RedbStore {
     pub(super) fn reader(&self) -> Result<Reader<'_>, StoreError> {
-        let txn = self.database.begin_read().or_damaged(&self.path)?;
+        let txn = self.begin_read()?;
         Ok(Reader { txn, path: &self.path })
     }
 }

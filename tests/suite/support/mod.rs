@@ -12,6 +12,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -49,6 +50,8 @@ impl From<Output> for Ran {
 impl World {
     #[expect(clippy::disallowed_methods, reason = "the one place where tests read it")]
     pub fn new() -> World {
+        // kugetsu refuses folders that others may write in, and tests make its folder by hand.
+        umask(Mode::from_bits_truncate(0o022));
         let root = tempfile::tempdir().expect("a temporary folder");
         let path = root.path().canonicalize().expect("it has a path");
         let mut world = World { root, environment: BTreeMap::new() };

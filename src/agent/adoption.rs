@@ -1,0 +1,120 @@
+//! Runs whose worker is gone: waiting for their end, and judging what they left.
+
+use std::time::Duration;
+
+use crate::agent::completion::Verdict;
+use crate::agent::leftover::{self, Left};
+use crate::agent::repository::Worktree;
+use crate::agent::{AgentExecutor, Cut, OverRun, Plan, Round};
+use crate::executor::{Control, Found, Stop};
+use crate::job::{Job, Reason, Report, Run, limits};
+use crate::process::identity::{self, Identity};
+use crate::process::run::{ExitRecord, RunDir, read_json};
+use crate::time::{self, Clock, SystemClock};
+
+impl AgentExecutor {
+    /// Takes over a run from a worker that is gone: waits for its end, if it lives, and judges it.
+    pub(super) fn go_on(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
+        let nothing_ran =
+            || Report::new(Reason::Shutdown, "its worker was gone before the agent started");
+        let Some(run) = job.lease().and_then(|lease| lease.run.as_ref()) else {
+            return Ok(nothing_ran());
+        };
+        let dir = RunDir::at(&self.settings.runs().join(&run.folder));
+        let shim = Identity { pid: run.pid, start_time: run.start_time };
+        let mut told = None;
+        if identity::boot_id().is_ok_and(|boot| boot == run.boot_id) && shim.is_alive() {
+            told = self.attend(control, &dir, shim, move |dir| {
+                dir.wait_for_shim(shim);
+                Ok(())
+            })?;
+        }
+        let record = match self.what_is_left(&dir, run)? {
+            Left::NothingRan => return Ok(nothing_ran()),
+            Left::Vanished(why) => return Ok(self.lost(&dir, why)),
+            Left::Record(record) => record,
+            Left::Alive => return Err(Cut::LeftAlone),
+        };
+        let Some(plan): Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default() else {
+            return Ok(Report::new(Reason::Lost, "the run's plan is gone or damaged"));
+        };
+        let worktree = Worktree {
+            folder: plan.worktree.clone(),
+            branch: job.issue.branch(),
+            base: plan.base.clone(),
+            head: plan.head_before.clone(),
+        };
+        let mut session = self.keep_session(job, control, &worktree)?;
+        self.learn_session(job, control, &mut session, &plan);
+        let over = OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
+        match self.verdict(job, &over)? {
+            Verdict::Remind => {
+                let round = Round { number: plan.round + 1, earlier: Some(record) };
+                self.run_rounds(job, control, &worktree, session, round)
+            }
+            Verdict::Over(report) => {
+                self.forget_lost_session(job, control, session, &report);
+                Ok(report)
+            }
+        }
+    }
+
+    /// What a dead shim left, once all of its run is dead too.
+    fn what_is_left(&self, dir: &RunDir, run: &Run) -> Result<Left, Cut> {
+        let deadline = time::monotonic() + self.ending_time();
+        loop {
+            match leftover::look(dir, run, None) {
+                Ok(Left::Alive) | Err(_) if time::monotonic() < deadline => {
+                    time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
+                }
+                Ok(left) => return Ok(left),
+                Err(error) => {
+                    // Not known to be dead is alive: nobody else may work on the issue.
+                    tracing::warn!(folder = %dir.path().display(), %error, "cannot look at a run");
+                    return Err(Cut::LeftAlone);
+                }
+            }
+        }
+    }
+
+    /// Looks at a run whose worker is gone, and waits for nothing.
+    pub(super) fn look_at(&self, job: &Job) -> Found {
+        let Some(lease) = job.lease() else { return Found::NothingRan };
+        let Some(run) = &lease.run else { return Found::NothingRan };
+        let dir = RunDir::at(&self.settings.runs().join(&run.folder));
+        let told = lease.cancel_requested.then_some(Stop::Cancel);
+        match leftover::look(&dir, run, told) {
+            Ok(Left::Alive) => Found::Alive,
+            Ok(Left::NothingRan) => Found::NothingRan,
+            Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, why)),
+            Ok(Left::Record(record)) => self.judge_leftover(job, &dir, &record, told),
+            Err(error) => {
+                // Not known to be dead is alive: nobody else may work on the issue.
+                tracing::warn!(job = %job.id, %error, "cannot look at what its run left");
+                Found::Alive
+            }
+        }
+    }
+
+    fn judge_leftover(
+        &self,
+        job: &Job,
+        dir: &RunDir,
+        record: &ExitRecord,
+        told: Option<Stop>,
+    ) -> Found {
+        let lost = |why: String| Found::Ended(Report::new(Reason::Lost, why));
+        let plan: Plan = match read_json(&dir.file("plan.json")) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return lost("the run's plan is gone".into()),
+            Err(error) => return lost(format!("the run's plan is damaged: {error}")),
+        };
+        let now = SystemClock.now();
+        match self.verdict(job, &OverRun { dir, plan: &plan, record, told, now }) {
+            Ok(Verdict::Over(report)) => Found::Ended(report),
+            Err(Cut::Over(report)) => Found::Ended(*report),
+            // The attempt is not over: a worker reminds its agent.
+            Ok(Verdict::Remind) | Err(Cut::LeftAlone) => Found::Alive,
+        }
+    }
+}
