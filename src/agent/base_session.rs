@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 use serde_json::{Map, Value, json};
 
 use crate::agent::environment_removed;
-use crate::agent::helper::{self, Bounds, Interrupted};
+use crate::agent::helper::{self, Bounds, Interrupted, Orphan};
 use crate::executor::Stop;
 use crate::job::limits;
 use crate::process::{command, remove_variables};
@@ -29,6 +29,7 @@ pub(super) struct Copying<'c> {
     /// What `opencode session list` shows of the copy.
     pub title: &'c str,
     pub stop: &'c Receiver<Stop>,
+    pub orphan: Orphan<'c>,
 }
 
 /// Why there is no copy.
@@ -97,7 +98,7 @@ fn opencode(copying: &Copying<'_>, arguments: &[&str]) -> Result<String, CopyErr
     let what = format!("{} {}", copying.program, arguments[0]);
     let nothing = File::open("/dev/null")
         .map_err(|error| failed(copying, &format!("cannot open /dev/null: {error}")))?;
-    match helper::run(opencode, &nothing, copying.stop, bounds) {
+    match helper::run(opencode, &nothing, copying.stop, bounds, copying.orphan) {
         Ok(output) if output.status.success() => Ok(output.stdout),
         Ok(output) => Err(failed(copying, &format!("{what}: {}", output.said()))),
         Err(Interrupted::Stopped(stop)) => Err(CopyError::Stopped(stop)),

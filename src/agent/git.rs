@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crossbeam_channel::Receiver;
 
-use crate::agent::helper::{self, Bounds, Interrupted, Output};
+use crate::agent::helper::{self, Bounds, Interrupted, Orphan, Output};
 use crate::executor::Stop;
 use crate::job::limits;
 use crate::process::command;
@@ -17,7 +17,12 @@ pub(super) struct Git<'g> {
     pub stop: &'g Receiver<Stop>,
     /// For one command.
     pub timeout_ms: u64,
+    /// The program whose guard ends what may take long when this process is killed.
+    pub guard: Option<&'g Path>,
 }
+
+/// Commands that may take long, or talk to somebody.
+const LONG: [&str; 3] = ["fetch", "worktree", "remote"];
 
 /// Why git did not do it.
 #[derive(Debug)]
@@ -61,7 +66,12 @@ impl Git<'_> {
             timeout_ms: self.timeout_ms,
             output_bytes_max: limits::HELPER_OUTPUT_BYTES_MAX,
         };
-        helper::run(git, self.lock, self.stop, bounds).map_err(|error| match error {
+        let is_long = arguments.first().is_some_and(|verb| LONG.contains(verb));
+        let orphan = match self.guard.filter(|_| is_long) {
+            Some(guard) => Orphan::IsKilledBy(guard),
+            None => Orphan::Ends,
+        };
+        helper::run(git, self.lock, self.stop, bounds, orphan).map_err(|error| match error {
             Interrupted::Stopped(stop) => GitError::Stopped(stop),
             Interrupted::TimedOut => GitError::Network(format!(
                 "git {} took longer than {} min",

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::executor::Stop;
 use crate::job::limits;
+use crate::process::guard::guarded;
 use crate::process::tree;
 
 /// What a helper left.
@@ -51,6 +53,15 @@ pub(super) struct Bounds {
     pub output_bytes_max: u64,
 }
 
+/// What becomes of a helper when this process is killed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Orphan<'g> {
+    /// It goes on to its end, which is near.
+    Ends,
+    /// It is ended by a guard of this program: kugetsu itself.
+    IsKilledBy(&'g Path),
+}
+
 /// Why there is no output.
 #[derive(Debug)]
 pub(super) enum Interrupted {
@@ -77,7 +88,11 @@ pub(super) fn run(
     stdin: &File,
     stop: &Receiver<Stop>,
     bounds: Bounds,
+    orphan: Orphan<'_>,
 ) -> Result<Output, Interrupted> {
+    if let Orphan::IsKilledBy(guard) = orphan {
+        command = guarded(guard, &command);
+    }
     let mut stdout = tempfile::tempfile()?;
     let mut stderr = tempfile::tempfile()?;
     command

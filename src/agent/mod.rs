@@ -41,6 +41,7 @@ use crate::time::{self, Timestamp};
 use self::base_session::{CopyError, Copying};
 use self::completion::{Evidence, Verdict, judge};
 use self::git::GitError;
+use self::helper::Orphan;
 use self::repository::{Traces, Worktree};
 
 pub use self::completion::Completion;
@@ -407,6 +408,7 @@ impl AgentExecutor {
             folder: &worktree.folder,
             title: &format!("kugetsu:{}:{}", job.id, job.attempt_number()),
             stop: control.stop(),
+            orphan: Orphan::IsKilledBy(&self.settings.shim),
         });
         session.id = Some(copy.map_err(|error| match error {
             CopyError::Stopped(stop) => cut_by(stop),

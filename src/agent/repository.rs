@@ -43,7 +43,8 @@ pub(super) fn prepare(
     stop: &Receiver<Stop>,
 ) -> Result<Worktree, GitError> {
     let lock = lock(settings, issue, stop, limits::GIT_MS_MAX)?;
-    let git = Git { lock: &lock, stop, timeout_ms: limits::GIT_MS_MAX };
+    let git =
+        Git { lock: &lock, stop, timeout_ms: limits::GIT_MS_MAX, guard: Some(&settings.shim) };
     let clone = clone_or_fetch(settings, issue, &git)?;
     let base = find_base(settings, &git, &clone)?;
     exclude_own_folder(&clone).map_err(|error| refused("write info/exclude", &error))?;
@@ -63,7 +64,8 @@ pub fn clone_repository(
 ) -> Result<Option<String>, String> {
     let clone = || -> Result<String, GitError> {
         let lock = lock(settings, issue, stop, limits::REPOSITORY_BUSY_MS_MAX)?;
-        let git = Git { lock: &lock, stop, timeout_ms: limits::GIT_MS_MAX };
+        let git =
+            Git { lock: &lock, stop, timeout_ms: limits::GIT_MS_MAX, guard: Some(&settings.shim) };
         let clone = clone_or_fetch(settings, issue, &git)?;
         let base = find_base(settings, &git, &clone)?;
         let named = git.run(&clone, &["log", "-1", "--format=%h (%s)", &base])?;
@@ -82,7 +84,8 @@ pub fn clone_repository(
 /// judged now or by the next worker, but not half.
 pub(super) fn traces(folder: &Path, before: &str, base: &str) -> Result<Traces, GitError> {
     let nothing = File::open("/dev/null").map_err(|error| refused("open /dev/null", &error))?;
-    let git = Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_LOOK_MS_MAX };
+    let git =
+        Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_LOOK_MS_MAX, guard: None };
     // What the base had already is not the agent's, also when it was merged in.
     let commits = git.run(folder, &["rev-list", "--count", "HEAD", "--not", before, base])?;
     let status = git.run(folder, &["status", "--porcelain"])?;

@@ -7,7 +7,7 @@ use std::io;
 
 use crossbeam_channel::never;
 
-use crate::agent::helper::{self, Bounds, Interrupted};
+use crate::agent::helper::{self, Bounds, Interrupted, Orphan};
 use crate::job::limits;
 use crate::process::command;
 
@@ -89,7 +89,7 @@ pub fn opencode_version(program: impl AsRef<OsStr>) -> io::Result<String> {
         timeout_ms: limits::VERSION_MS_MAX,
         output_bytes_max: limits::HELPER_OUTPUT_BYTES_MAX,
     };
-    let output = helper::run(opencode, &File::open("/dev/null")?, &never(), bounds);
+    let output = helper::run(opencode, &File::open("/dev/null")?, &never(), bounds, Orphan::Ends);
     match output {
         Ok(output) if output.status.success() => Ok(output.stdout.trim().to_string()),
         Ok(output) => {

@@ -35,7 +35,12 @@ impl Workplace {
     /// Looks. It only reads, and waits for nobody.
     pub fn look(settings: &AgentSettings, issue: &IssueRef) -> Result<Workplace, String> {
         let nothing = File::open("/dev/null").map_err(|error| error.to_string())?;
-        let git = Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_LOOK_MS_MAX };
+        let git = Git {
+            lock: &nothing,
+            stop: &never(),
+            timeout_ms: limits::GIT_LOOK_MS_MAX,
+            guard: None,
+        };
         look(settings, issue, &git).map_err(in_words)
     }
 
@@ -71,7 +76,12 @@ pub fn remove_workplace(
     let patience_ms = limits::REPOSITORY_BUSY_MS_MAX;
     let lock = repository::lock(settings, issue, &never(), patience_ms).map_err(in_words)?;
     is_free()?;
-    let git = Git { lock: &lock, stop: &never(), timeout_ms: limits::GIT_MS_MAX };
+    let git = Git {
+        lock: &lock,
+        stop: &never(),
+        timeout_ms: limits::GIT_MS_MAX,
+        guard: Some(&settings.shim),
+    };
     let place = look(settings, issue, &git).map_err(in_words)?;
     if let Some(worth) = place.worth().filter(|_| !force) {
         return Err(worth);

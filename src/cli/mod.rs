@@ -35,7 +35,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::process::shim;
+use crate::process::{guard, shim};
 
 use self::context::{CliError, Context};
 
@@ -158,6 +158,11 @@ pub fn run(
         // A shim lives as long as its agent, and needs none of what follows.
         return run_shim(&PathBuf::from(folder));
     }
+    if let [_, verb, parent, program, rest @ ..] = arguments.as_slice()
+        && verb == guard::VERB
+    {
+        return run_guard(&parent.to_string_lossy(), program, rest);
+    }
     let call = match Internal::try_parse_from(&arguments) {
         Ok(internal) => Call::Internal(internal),
         Err(_) => match Cli::try_parse_from(&arguments) {
@@ -218,6 +223,13 @@ fn dispatch_internal(internal: &Internal, context: &Context) -> Result<Exit, Cli
         Internal::QueueDaemonProcess => daemon::work(context),
         Internal::DemoAgent => demo::agent(context),
     }
+}
+
+fn run_guard(parent: &str, program: &OsString, arguments: &[OsString]) -> u8 {
+    guard::run(parent, program, arguments).unwrap_or_else(|error| {
+        context::print_error(&format!("{}: {error}", program.display()));
+        1
+    })
 }
 
 fn run_shim(folder: &std::path::Path) -> u8 {

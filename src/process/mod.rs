@@ -1,10 +1,12 @@
 //! Processes: who they are, how one is started behind a gate, and how a tree of them is ended.
 
+pub mod guard;
 pub mod identity;
 pub mod lock;
 pub mod meter;
 pub mod run;
 pub mod shim;
+mod signals;
 pub mod spawn;
 pub mod tree;
 

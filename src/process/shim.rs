@@ -6,7 +6,6 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -17,15 +16,15 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::job::limits;
 use crate::process::meter::{Meter, Usage};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
+use crate::process::signals::{Heard, Signals};
 use crate::process::{command, remove_variables, retry_interrupted, tree};
 use crate::time::{Clock, SystemClock, monotonic};
 
@@ -63,7 +62,7 @@ fn wait_at_gate(signals: &Signals) -> io::Result<bool> {
     let stdin = io::stdin();
     let mut ready = [
         PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
-        PollFd::new(signals.words.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.words(), PollFlags::POLLIN),
     ];
     let timeout = PollTimeout::try_from(Duration::from_millis(limits::GATE_WAIT_MS_MAX))
         .map_err(io::Error::other)?;
@@ -379,69 +378,6 @@ fn has_children() -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(Errno::ECHILD) => Ok(false),
         Err(errno) => Err(errno.into()),
-    }
-}
-
-/// What a shim hears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    /// A child has ended, perhaps.
-    Child,
-    /// The run is to be ended.
-    End,
-    Nothing,
-}
-
-/// The signals that a shim answers, as bytes in pipes.
-///
-/// They are handled and not blocked: a child would inherit blocked ones, and be deaf to TERM.
-struct Signals {
-    children: UnixStream,
-    words: UnixStream,
-}
-
-impl Signals {
-    fn catch() -> io::Result<Signals> {
-        // Whoever started this may have blocked some.
-        SigSet::empty().thread_set_mask()?;
-        Ok(Signals { children: pipe_of(&[SIGCHLD])?, words: pipe_of(&[SIGTERM, SIGINT, SIGHUP])? })
-    }
-
-    /// The next thing to hear, if it comes in time.
-    fn next(&self, patience: Duration) -> io::Result<Heard> {
-        let mut ready = [
-            PollFd::new(self.words.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
-        ];
-        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        match poll(&mut ready, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        if drain(&self.words)? {
-            return Ok(Heard::End);
-        }
-        Ok(if drain(&self.children)? { Heard::Child } else { Heard::Nothing })
-    }
-}
-
-/// The reading end of a pipe that gets a byte for each of these signals.
-fn pipe_of(signals: &[i32]) -> io::Result<UnixStream> {
-    let (read, write) = UnixStream::pair()?;
-    read.set_nonblocking(true)?;
-    for signal in signals {
-        signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
-    }
-    Ok(read)
-}
-
-/// Takes everything out of a pipe. Says whether there was anything.
-fn drain(mut pipe: &UnixStream) -> io::Result<bool> {
-    let mut bytes = [0; 64];
-    match pipe.read(&mut bytes) {
-        Ok(count) => Ok(count > 0),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

@@ -45,7 +45,8 @@ pub fn cpu_ms_of_descendants() -> io::Result<u64> {
     Ok(ticks * 1000 / per_second.filter(|ticks| *ticks > 0).unwrap_or(100))
 }
 
-fn descendants() -> io::Result<Vec<Stat>> {
+/// Every process below this one that is not dead.
+pub fn descendants() -> io::Result<Vec<Stat>> {
     let own = Pid::this().as_raw();
     let all: Vec<Stat> = all_pids()?.into_iter().filter_map(identity::stat).collect();
     let mut found: Vec<Stat> = Vec::new();

@@ -178,9 +178,10 @@ fn a_copy_under_way_is_ended_by_a_cancel() {
 
 #[test]
 fn a_worker_killed_after_the_import_leaves_a_session_that_nobody_takes() {
+    // Between the worker and its helper is a guard.
     let killing = format!(
         "if [ $(grep -c ^import $root/calls) = 1 ]; then \
-             cp $root/imported-id $root/orphan; kill -9 $PPID; \
+             cp $root/imported-id $root/orphan; kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); \
          fi; {SAYS_SO}"
     );
     let world = world(&killing, COMMITS);

@@ -247,13 +247,23 @@ fn a_worker_that_dies_while_it_prepares_costs_nothing_and_blocks_nobody() {
     first.kill();
     let _second = world.worker(&[]);
     wait_for("the second claim", || (world.job(id)["attempt"] == 2).then_some(()));
-    // The fetch of the dead worker goes on and still holds the repository's lock.
-    assert_eq!(fs::read_to_string(root.join("fetches")).expect("a file"), "begin\n");
+    // The fetch of the dead worker, and what it started, were ended with it.
+    wait_for("the second fetch", || {
+        let fetches = fs::read_to_string(root.join("fetches")).ok()?;
+        (fetches == "begin\nbegin\n").then_some(())
+    });
+    let marker = format!("KUGETSU_DIR={}", world.home().display());
+    let is_fetch = |pid: &i32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains("bin/git")
+    };
+    let fetches = crate::support::processes_with(&marker).into_iter().filter(is_fetch).count();
+    assert_eq!(fetches, 1, "that of the second worker");
     fs::write(root.join("fetch"), "").expect("a file");
     let job = world.ended(id);
     assert_eq!((&job["state"], reasons(&job)), (&json!("completed"), vec!["shutdown", "done"]));
     let fetches = fs::read_to_string(root.join("fetches")).expect("a file");
-    assert_eq!(fetches, "begin\nend\nbegin\nend\n", "one at a time");
+    assert_eq!(fetches, "begin\nbegin\nend\n", "one at a time");
 }
 
 #[test]
