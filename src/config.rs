@@ -1,7 +1,7 @@
 //! File, environment and flags, to one validated configuration.
 //!
 //! Every key stands once, in [`KEYS`]: its default, its meaning, and how it is read.
-//! `config.example` is made from the same table.
+//! `config.example` and `docs/CONFIGURATION.md` are made from the same table.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,6 +11,9 @@ use std::time::Duration;
 use crate::agent::{AgentSettings, Completion, Template};
 use crate::job::{RetryPolicy, limits};
 use crate::worker::{OnTerminate, Settings};
+
+#[cfg(test)]
+mod document;
 
 /// How kugetsu behaves.
 #[derive(Debug, Clone)]
@@ -65,34 +68,40 @@ pub struct Key {
     pub name: &'static str,
     /// The value if nothing is said; empty is "not set".
     pub default: &'static str,
+    /// Another value, as somebody may want it.
+    pub example: &'static str,
     /// What it means, in a sentence or two.
     pub help: &'static str,
     set: fn(&mut Draft, &str) -> Result<(), String>,
 }
 
-/// All keys, in the order of `config.example`.
+/// All keys, in the order of `config.example` and `docs/CONFIGURATION.md`.
 pub const KEYS: &[Key] = &[
     Key {
         name: "MAX_CONCURRENT_AGENTS",
         default: "3",
+        example: "5",
         help: "How many agents may run at once, over all workers of this queue.",
         set: |draft, text| number(text, 1, limits::AGENTS_MAX).map(|n| draft.max_agents = n),
     },
     Key {
         name: "TASK_TIMEOUT_HOURS",
         default: "1",
+        example: "0.5",
         help: "Wall-clock limit of one agent run, in hours. 0.5 is half an hour.",
         set: |draft, text| hours(text).map(|ms| draft.timeout_ms = ms),
     },
     Key {
         name: "NETWORK_RETRY_ATTEMPTS",
         default: "3",
+        example: "5",
         help: "How often a clone or fetch is tried before its job is put off for a while.",
         set: |draft, text| number(text, 1, 100).map(|n| draft.network_attempts = n),
     },
     Key {
         name: "NETWORK_RETRY_DELAY_SECONDS",
         default: "5",
+        example: "30",
         help: "The pause between these tries, in seconds.",
         set: |draft, text| {
             number(text, 0, 3600).map(|n| draft.network_delay_ms = u64::from(n) * 1000)
@@ -101,6 +110,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_BASE_BRANCH",
         default: "",
+        example: "origin/develop",
         help: "The branch that new work starts from. Not set: origin/main, or else what the remote \
                calls its head.",
         set: |draft, text| {
@@ -111,6 +121,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "GITEA_TOKEN",
         default: "",
+        example: "5f3c0a1e",
         help: "Given to agents in their environment, and written down nowhere.",
         set: |draft, text| {
             draft.gitea_token = optional(text);
@@ -120,12 +131,15 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_STORE",
         default: "",
+        example: "redb:/srv/kugetsu/queue.redb",
         help: "The queue: redb:PATH. Not set: queue.redb in kugetsu's folder.",
         set: |draft, text| store(text).map(|path| draft.store = path),
     },
     Key {
         name: "KUGETSU_AGENT_COMMAND",
         default: "opencode run --auto --format json --title kugetsu:{job}:{attempt} \
+                  [ --session {session} ]",
+        example: "opencode run --auto --format json --model anthropic/claude-sonnet-4-5 \
                   [ --session {session} ]",
         help: "The agent's command, split into words without a shell. It reads the message on its \
                standard input and works in the worktree. Placeholders: {message_file} {session} \
@@ -136,6 +150,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_CLONE_URL",
         default: "https://{host}/{path}.git",
+        example: "git@{host}:{path}.git",
         help: "Where a repository is cloned from.",
         set: |draft, text| {
             if !text.contains("{path}") {
@@ -148,6 +163,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_COMPLETION",
         default: "commits",
+        example: "exit",
         help: "What counts as done: commits (new ones on the branch) or exit (code 0).",
         set: |draft, text| {
             draft.completion = Some(match text {
@@ -161,6 +177,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_MAX_ATTEMPTS",
         default: "3",
+        example: "5",
         help: "How often a job is tried whose agent ends with an error, unless it says itself.",
         set: |draft, text| {
             number(text, 1, limits::ATTEMPTS_MAX).map(|n| draft.policy.max_attempts = n)
@@ -169,6 +186,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_RETRY_DELAY",
         default: "30s",
+        example: "2m",
         help: "The pause before the second attempt. It doubles with each further one, up to ten \
                minutes.",
         set: |draft, text| duration_ms(text).map(|ms| draft.policy.backoff_ms_first = ms),
@@ -176,6 +194,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_SPAWN_DELAY",
         default: "2s",
+        example: "5s",
         help: "Least time between the starts of two agents. Three opencodes that start at the same \
                moment fight over one database.",
         set: |draft, text| duration_ms(text).map(|ms| draft.spawn_delay_ms = ms),
@@ -183,18 +202,21 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_KILL_GRACE",
         default: "10s",
+        example: "30s",
         help: "How long an agent has from TERM to KILL.",
         set: |draft, text| duration_ms(text).map(|ms| draft.kill_grace_ms = ms),
     },
     Key {
         name: "KUGETSU_LOG_MAX",
         default: "100MiB",
+        example: "1GiB",
         help: "Most that one run may log before it is ended (KiB, MiB, GiB).",
         set: |draft, text| bytes(text).map(|bytes| draft.log_bytes_max = bytes),
     },
     Key {
         name: "KUGETSU_LEASE",
         default: "60s",
+        example: "2m",
         help: "How long a job stays with a worker that gives no sign of life.",
         set: |draft, text| match duration_ms(text)? {
             ms if ms < 300 => Err("a lease holds at least 300ms".into()),
@@ -207,6 +229,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_POLL_INTERVAL",
         default: "10s",
+        example: "1m",
         help: "How often a worker looks at the queue when nothing tells it to.",
         set: |draft, text| match duration_ms(text)? {
             ms if ms < 10 => Err("it is at least 10ms".into()),
@@ -219,6 +242,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_RETENTION",
         default: "",
+        example: "90d",
         help: "How long the worker keeps jobs that have ended, with their history: 90d. Not set: \
                until `kugetsu queue prune`. Worktrees, branches, sessions and logs stay.",
         set: |draft, text| {
@@ -229,6 +253,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_ON_TERM",
         default: "detach",
+        example: "drain",
         help: "What a worker does with running agents at SIGTERM: detach (they go on, the next \
                worker takes their results), drain (wait for them), stop (end them and put the jobs \
                back).",
@@ -245,6 +270,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "KUGETSU_BASE_SESSION",
         default: "",
+        example: "ses_4f2c81d7effeYq3m",
         help: "An opencode session (ses_…) that knows the code already: the session of an issue \
                begins as a copy of it, and goes on with its model. `opencode session list` shows \
                those that there are. The program of KUGETSU_AGENT_COMMAND makes the copy, with \
@@ -503,6 +529,9 @@ fn apply_line(draft: &mut Draft, line: &str) -> Result<(), String> {
     if name == "KUGETSU_DIR" {
         return Err("KUGETSU_DIR says where this file is: set it in the environment".into());
     }
+    if name == "KUGETSU_LOG" {
+        return Err("KUGETSU_LOG is read from the environment alone".into());
+    }
     let Some(key) = KEYS.iter().find(|key| key.name == name) else {
         return Err(unknown_key(name));
     };
@@ -641,6 +670,7 @@ mod tests {
             ("COLOUR=red", "there is no key COLOUR"),
             ("hello", "this is not KEY=value"),
             ("KUGETSU_DIR=/x", "set it in the environment"),
+            ("KUGETSU_LOG=debug", "from the environment alone"),
             ("TASK_TIMEOUT_HOURS=-1", "number of hours"),
             ("TASK_TIMEOUT_HOURS=nan", "number of hours"),
             ("KUGETSU_LEASE=1ms", "at least 300ms"),
@@ -667,9 +697,8 @@ mod tests {
 
     #[test]
     fn the_example_is_what_the_table_says() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example");
-        let text = std::fs::read_to_string(path).expect("config.example is there");
-        assert_eq!(text, example(), "config.example is not up to date");
+        let text = example();
+        document::check("config.example", &text);
         let uncommented: String = text
             .lines()
             .filter_map(|line| {
@@ -679,5 +708,14 @@ mod tests {
             .collect();
         assert_eq!(uncommented.lines().count(), KEYS.len());
         load(&uncommented, &[]).expect("every default can be written down");
+    }
+
+    #[test]
+    fn every_example_is_another_value_that_is_read() {
+        for key in KEYS {
+            assert_ne!(key.example, key.default, "{}", key.name);
+            let line = format!("{}={}\n", key.name, key.example);
+            load(&line, &[]).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 }
