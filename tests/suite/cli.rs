@@ -1,9 +1,11 @@
-//! The command line as its users see it: `tests/cli/*.trycmd` are commands with their output.
+//! The command line as its users see it: `tests/cli/*.trycmd` and `docs/CLI.md` are commands with
+//! their output.
 //!
 //! After a change that is meant: `TRYCMD=overwrite cargo test --test suite cli`, and read the diff.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -50,6 +52,79 @@ fn help() {
     check("help");
 }
 
+/// The agent of `docs/CLI.md`, under the name of the real one. On issue 15 it
+/// gives up in a new session, and works until it is told to go on when it goes on with one.
+const DOCUMENTED_AGENT: &str = r#"#!/bin/sh
+if [ "$1" = --version ]; then echo 1.18.33; exit; fi
+say() { echo '{"type":"text","sessionID":"ses_'"$KUGETSU_BRANCH"'","part":{"text":"'"$1"'"}}'; }
+say "Reading issue ${KUGETSU_ISSUE#*#}."
+case $KUGETSU_BRANCH/$KUGETSU_SESSION in
+issue-15/) say "I cannot find the bug."; exit ;;
+issue-15/*) until [ -e "$HOME/go" ]; do sleep 0.02; done ;;
+esac
+cat "$KUGETSU_MESSAGE_FILE" >> CHANGES
+git add CHANGES && git commit -q -m "work on $KUGETSU_ISSUE"
+if [ "$KUGETSU_BRANCH" = issue-16 ]; then git push -q origin issue-16; fi
+say "Done and tested."
+"#;
+
+/// A world whose queue-daemon ends with it, also when its document is not true.
+struct Documented(World);
+
+impl Drop for Documented {
+    fn drop(&mut self) {
+        self.0.run(&["queue-daemon", "stop"]);
+    }
+}
+
+/// Makes a program that the document names: in the user's folder, and with the redirections that
+/// trycmd does not know.
+fn as_in_a_shell(world: &World, name: &str, program: &str) -> PathBuf {
+    let home = world.root().join("home");
+    let script = format!(
+        "#!/usr/bin/env bash\ncd {} || exit\ncase \"${{*: -2:1}}\" in\n\
+         '>') exec {program} \"${{@:1:$#-2}}\" > \"${{*: -1}}\" ;;\n\
+         '<') exec {program} \"${{@:1:$#-2}}\" < \"${{*: -1}}\" ;;\n\
+         esac\nexec {program} \"$@\"\n",
+        home.display()
+    );
+    let path = world.root().join(format!("as-in-a-shell-{name}"));
+    write_program(&path, &script);
+    path
+}
+
+fn write_program(path: &Path, script: &str) {
+    fs::write(path, script).expect("a file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+#[test]
+fn document() {
+    let mut world = World::new();
+    world.make_remote("shoko/kugetsu");
+    let (root, home) = (world.root(), world.root().join("home"));
+    // Everything is where it is for a user who has set nothing.
+    world.set("KUGETSU_DIR", "");
+    fs::create_dir(root.join("bin")).expect("a folder");
+    write_program(&root.join("bin/opencode"), DOCUMENTED_AGENT);
+    let path = format!("{}:{}", root.join("bin").display(), world.environment()["PATH"]);
+    world.set("PATH", &path);
+    fs::write(home.join("message.txt"), "fix the bug, and say how").expect("a file");
+    let line = r#"{"issue_ref": "github.com/shoko/kugetsu#18", "message": "fix the link"}"#;
+    fs::write(home.join("new.jsonl"), format!("{line}\n")).expect("a file");
+    let world = Documented(world);
+    let cases = trycmd::TestCases::new();
+    for (name, value) in world.0.environment() {
+        cases.env(name, value);
+    }
+    let kugetsu = env!("CARGO_BIN_EXE_kugetsu");
+    for (name, program) in [("kugetsu", kugetsu), ("cat", "cat"), ("touch", "touch")] {
+        cases.register_bin(name, as_in_a_shell(&world.0, name, program));
+    }
+    let home = home.display().to_string();
+    cases.insert_var("[HOME]", home).expect("a name in brackets").case("docs/CLI.md");
+}
+
 #[test]
 fn a_message_comes_from_standard_input_byte_for_byte() {
     let world = World::new();
@@ -90,7 +165,6 @@ fn a_reader_that_goes_away_is_no_error() {
 /// Folders and files below a folder with their modes, but for what is in clones and what agents
 /// have to themselves.
 fn own_files(folder: &Path, found: &mut BTreeMap<PathBuf, u32>) {
-    use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode());
     // A run that ends takes its folder away.
     let (Ok(own), Ok(entries)) = (mode(folder), fs::read_dir(folder)) else { return };
@@ -272,7 +346,7 @@ fn the_demo_shows_the_whole_pipeline() {
     assert!(text.contains("✓  2  tour#2   completed  1 commit in "), "{text}");
     let place =
         text.lines().find_map(|line| line.strip_prefix("When you have seen enough:  rm -rf "));
-    let place = std::path::Path::new(place.expect("it says where everything lies"));
+    let place = Path::new(place.expect("it says where everything lies"));
     let clone = place.join("kugetsu/repos/demo.local+demo+tour.git");
     assert_eq!(world.git(&clone, &["rev-list", "--count", "issue-1", "issue-2"]), "3");
     fs::remove_dir_all(place).expect("it is ours");

@@ -114,6 +114,7 @@ fn every_key_of_the_readme_is_a_key() {
         "KUGETSU_RUN",
         "KUGETSU_RESULT",
         "KUGETSU_TEST_OPENCODE",
+        "KUGETSU_TEST_OVERWRITE",
         "KUGETSU_TEST_SEED",
     ];
     for (path, text) in texts {
