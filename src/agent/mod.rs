@@ -345,7 +345,14 @@ impl AgentExecutor {
             let (running, plan) = self.start(job, control, worktree, &session, &dir, round)?;
             let shim = running.identity;
             // A child is waited for, so that it does not stay as a zombie.
-            let told = self.attend(control, &dir, shim, move |_| running.wait())?;
+            let learns = self.settings.command.has_sessions();
+            let told = self.attend(
+                control,
+                &dir,
+                shim,
+                move |_| running.wait(),
+                || learns && !self.learn_session(job, control, &mut session, &plan),
+            )?;
             let record = self.record_of(&dir)?;
             self.learn_session(job, control, &mut session, &plan);
             let over =
@@ -419,16 +426,24 @@ impl AgentExecutor {
         self.save_session(job, control, session)
     }
 
-    /// The session that the agent named in its log. A store that is busy now is no reason to
-    /// doubt the run.
-    fn learn_session(&self, job: &Job, control: &Control, session: &mut Session, plan: &Plan) {
+    /// The session that the agent named in its log. Says whether it did. A store that is busy now
+    /// is no reason to doubt the run.
+    fn learn_session(
+        &self,
+        job: &Job,
+        control: &Control,
+        session: &mut Session,
+        plan: &Plan,
+    ) -> bool {
         let found = log::session(&plan.log, plan.log_from).unwrap_or_default();
-        if found.is_some() && found != session.id {
+        let is_named = found.is_some();
+        if is_named && found != session.id {
             session.id = found;
             if self.save_session(job, control, session).is_err() {
                 tracing::warn!(job = %job.id, "cannot remember the agent's session");
             }
         }
+        is_named
     }
 
     fn save_session(&self, job: &Job, control: &Control, session: &mut Session) -> Result<(), Cut> {
@@ -560,14 +575,16 @@ impl AgentExecutor {
         }
     }
 
-    /// Waits for the shim, and passes words on to it; gives the word, if there was one. From here
-    /// on the agent may be alive, so whatever goes wrong leaves it to the next worker.
+    /// Waits for the shim, and passes words on to it; gives the word, if there was one. Calls
+    /// `learn` now and then, for as long as it wants to be. From here on the agent may be alive, so
+    /// whatever goes wrong leaves it to the next worker.
     fn attend(
         &self,
         control: &Control,
         dir: &RunDir,
         shim: Identity,
         wait: impl FnOnce(&RunDir) -> io::Result<()> + Send + 'static,
+        mut learn: impl FnMut() -> bool,
     ) -> Result<Option<Stop>, Cut> {
         let (sender, ended) = bounded(1);
         let waiter = thread::Builder::new().name("shim".into());
@@ -578,9 +595,15 @@ impl AgentExecutor {
         }
         let mut told = None;
         let mut patience = never();
+        let mut look_ms = limits::SESSION_LOOK_MS_FIRST;
+        let mut look = after(Duration::from_millis(look_ms));
         loop {
             select! {
                 recv(ended) -> _ => return Ok(told),
+                recv(look) -> _ => {
+                    look_ms = (2 * look_ms).min(limits::SESSION_LOOK_MS_MAX);
+                    look = if learn() { after(Duration::from_millis(look_ms)) } else { never() };
+                }
                 recv(control.stop()) -> stop => match stop.unwrap_or(Stop::LeaseLost) {
                     Stop::Detach | Stop::LeaseLost => return Err(Cut::LeftAlone),
                     stop @ (Stop::Cancel | Stop::Shutdown) => {

@@ -314,8 +314,13 @@ fn add_worktree(
     let head = format!("refs/heads/{branch}");
     let exists = git.ask(clone, &["rev-parse", "--verify", "--quiet", &head])?.is_some();
     let mut add = vec!["worktree", "add", "--quiet", "--lock", "--reason", LOCKED_BY];
+    // Work that was pushed goes on where it was, also after `destroy` and on another machine.
+    let pushed = format!("refs/remotes/origin/{branch}");
+    let is_pushed = || git.ask(clone, &["rev-parse", "--verify", "--quiet", &pushed]);
     if exists {
         add.extend([&*path, branch]);
+    } else if is_pushed()?.is_some() {
+        add.extend(["--no-track", "-b", branch, &path, &pushed]);
     } else {
         add.extend(["--no-track", "-b", branch, &path, base]);
     }

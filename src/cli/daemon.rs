@@ -175,12 +175,16 @@ pub(super) fn work(context: &Context) -> Result<Exit, CliError> {
     let Some(_held) = lock::try_take(&path, SystemClock.now())? else {
         return Err(CliError::general(format!("another process holds {}", path.display())));
     };
+    // It was started as /proc/self/exe, and would be called `exe` in lists of processes.
+    nix::sys::prctl::set_name(c"kugetsu").map_err(io::Error::from)?;
     begin_logging(context);
-    worker::work(context, config, false, || {
+    let exit = worker::work(context, config, false, || {
         let mut stdout = io::stdout().lock();
         // Whoever started it may be gone; the work is the same.
         let _ = stdout.write_all(READY.as_bytes()).and_then(|()| stdout.flush());
-    })
+    })?;
+    tracing::info!("ended");
+    Ok(exit)
 }
 
 fn stop(config: &Config, arguments: &StopArguments) -> Result<Exit, CliError> {

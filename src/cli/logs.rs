@@ -14,6 +14,7 @@ use crate::cli::transcript;
 use crate::job::{Job, JobId, limits};
 use crate::queue::Queue;
 use crate::store::{ListQuery, Watch};
+use crate::time::Timestamp;
 
 /// How often to look at a log when nothing tells to.
 const POLL: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ Examples:
   kugetsu logs 41
   kugetsu logs github.com/shoko/kugetsu#14 -f")]
 pub(super) struct Arguments {
-    /// A job's number, or an issue: its last job is shown
+    /// A job's number, or an issue: its job that is at work, or was last, is shown
     #[arg(value_name = "ID|REF")]
     job: String,
     /// Go on showing what is added, until the job has ended
@@ -70,11 +71,19 @@ fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
     }
     let issue = parse_issue(text)?;
     let query = ListQuery { states: Vec::new(), issue: Some(issue), limit: 100 };
-    let last = queue.list(&query)?.items.into_iter().max_by_key(|job| job.id);
+    let last = queue.list(&query)?.items.into_iter().max_by_key(|job| (agent_began(job), job.id));
     last.ok_or_else(|| CliError {
         exit: Exit::NotFound,
         ..CliError::general(format!("{text} has no job"))
     })
+}
+
+/// When the job's last agent did; one at work goes before all, and one that never was comes last.
+fn agent_began(job: &Job) -> Timestamp {
+    match job.lease() {
+        Some(_) => Timestamp(u64::MAX),
+        None => job.attempts.last().map_or(Timestamp(0), |attempt| attempt.claimed_at),
+    }
 }
 
 /// Shows the log from its beginning, and on until the job has ended and all of it is shown.

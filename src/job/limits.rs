@@ -77,6 +77,10 @@ pub const SESSION_COPY_MS_MAX: u64 = 5 * 60_000;
 pub const SESSION_EXPORT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long an opencode may take to say its version.
 pub const VERSION_MS_MAX: u64 = 30_000;
+/// First and longest pause between looks whether an agent has named its session.
+pub const SESSION_LOOK_MS_FIRST: u64 = 200;
+/// See [`SESSION_LOOK_MS_FIRST`].
+pub const SESSION_LOOK_MS_MAX: u64 = 10_000;
 /// Part of an agent's log that is searched for its session, in bytes.
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.

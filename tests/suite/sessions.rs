@@ -144,3 +144,14 @@ fn nobody_takes_a_worktree_from_under_somebody() {
     assert_eq!(world.run(&["destroy", &one]).code, 0);
     assert!(!world.worktree(1).exists());
 }
+
+#[test]
+fn work_that_was_pushed_goes_on_where_it_was() {
+    let world = world_of_four();
+    world.ok(&["destroy", &issue(1)]);
+    let id = world.enqueue(1, &[]);
+    world.work();
+    let log = world.git(&world.worktree(1), &["log", "--format=%s"]);
+    assert_eq!(log, "one\nbegin", "and no second beginning: {}", world.log(id));
+    assert_eq!(world.job(id)["reason"], "no_changes");
+}

@@ -170,3 +170,24 @@ fn completions_and_manual_know_every_verb() {
     assert!(!names.iter().any(|name| name.contains("demo-agent")), "{names:?}");
     assert_eq!(world.run(&["man", "--folder=/dev/null/x"]).code, 1);
 }
+
+#[test]
+fn a_session_is_announced_as_soon_as_the_agent_names_it() {
+    let mut world = World::new();
+    let root = world.root();
+    let script = format!(
+        "echo '{{\"sessionID\":\"ses_early\"}}'; until [ -e {}/go ]; do sleep 0.02; done",
+        root.display()
+    );
+    fs::write(root.join("agent.sh"), script).expect("a file");
+    let command = format!("sh {}/agent.sh [ --session {{session}} ]", root.display());
+    world.set("KUGETSU_AGENT_COMMAND", &command);
+    let said = world.ok(&["start", "git.test/o/r#1", "go"]);
+    assert!(said.starts_with("Session started for 'git.test/o/r#1': ses_early\n"), "{said}");
+    assert_eq!(world.state(1), "notified", "while it is at work");
+    // A later job of the issue has no log yet, and does not hide that of the agent at work.
+    world.enqueue(1, &[]);
+    assert!(world.ok(&["logs", "git.test/o/r#1"]).contains("ses_early"));
+    fs::write(root.join("go"), "").expect("a file");
+    wait_for("its end", || (world.state(1) == "error").then_some(()));
+}
