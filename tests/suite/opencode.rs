@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::Write;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::World;
 use crate::support::model_server::{
     ModelServer, Reply, carries_tools, opencode_config, opencode_env,
 };
+use crate::support::{World, is_alive, processes_with, wait_for};
 
 #[expect(clippy::disallowed_methods, reason = "tests/run tells where opencode is")]
 fn opencode() -> Option<String> {
@@ -105,6 +107,73 @@ fn opencode_that_only_talks_is_no_completion_and_a_dirty_tree_is_reminded_of() {
     let requests: Vec<Value> = server.requests().into_iter().filter(carries_tools).collect();
     let last = user_texts(requests.last().expect("there are some"));
     assert!(last.iter().any(|text| text.contains("without a commit")), "{last:?}");
+}
+
+/// The shim of the only run.
+fn shim(world: &World) -> i32 {
+    let marker = format!("KUGETSU_DIR={}", world.home().display());
+    let is_shim = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "kugetsu-shim"
+    };
+    wait_for("a shim", || processes_with(&marker).into_iter().find(is_shim))
+}
+
+#[test]
+fn opencode_is_taken_over_and_one_that_lost_its_shim_is_ended_and_goes_on_in_its_session() {
+    let root_of_replies = tempfile::tempdir().expect("a temporary folder");
+    let root = root_of_replies.path().display();
+    let server = ModelServer::start(vec![
+        Reply::Bash {
+            command: format!(
+                "echo $$ > {root}/first; until [ -e {root}/go ]; do sleep 0.05; done; \
+                 echo x > one && git add one && git commit -qm one"
+            ),
+        },
+        Reply::Text("done".into()),
+        Reply::Bash { command: format!("echo $$ > {root}/second; exec sleep 1000") },
+        commit("two"),
+        Reply::Text("done".into()),
+    ]);
+    let Some(world) = world(&server) else { return };
+    let pid = |name: &str| {
+        wait_for("opencode's tool", || {
+            let text = fs::read_to_string(root_of_replies.path().join(name)).ok()?;
+            text.trim().parse::<i32>().ok()
+        })
+    };
+    let id = world.enqueue(1, &[]);
+    let mut worker = world.worker(&[]);
+    let tool = pid("first");
+    worker.kill();
+    assert!(is_alive(tool));
+    let mut worker = world.worker(&[]);
+    wait_for("the adoption", || {
+        let log = fs::read_to_string(world.root().join("worker.log")).ok()?;
+        log.contains("taken over from a worker that is gone").then_some(())
+    });
+    fs::write(root_of_replies.path().join("go"), "").expect("a file");
+    let job = world.ended(id);
+    assert_eq!(job["state"], "completed", "{job:#}\n{}", world.log(id));
+    assert_eq!((job["attempts"].as_array().map(Vec::len), &job["commits"]), (Some(1), &json!(1)));
+    let session = job["session"].as_str().expect("it is known").to_string();
+
+    let id = world.enqueue(1, &[]);
+    let tool = pid("second");
+    worker.kill();
+    let shim = shim(&world);
+    kill(Pid::from_raw(shim), Signal::SIGKILL).expect("it is ours");
+    assert!(is_alive(tool), "it has a session of its own");
+    let _worker = world.worker(&[]);
+    let job = world.ended(id);
+    assert!(!is_alive(tool));
+    let reasons: Vec<&Value> =
+        job["attempts"].as_array().expect("attempts").iter().map(|a| &a["reason"]).collect();
+    assert_eq!(reasons, ["lost", "done"], "{job:#}\n{}", world.log(id));
+    assert_eq!(job["session"], session);
+    assert_eq!(job["account"]["steps"], 2, "{job:#}");
+    let log = world.git(&world.worktree(1), &["log", "--format=%s"]);
+    assert_eq!(log, "add two\none\nbegin");
 }
 
 #[test]
