@@ -1,30 +1,28 @@
 //! The figures of docs/BENCHMARKS.md: whole processes of the release binary, on a real disk.
 //!
-//! `cargo bench --bench figures` prints all of them as Markdown; `-- enqueue` (or list, start,
-//! memory, idle) prints one. What is compared is measured in turns, one sample of each at a time,
+//! `cargo bench --bench figures` prints all of them as Markdown; `-- enqueue` (or another
+//! of the names in `main`) prints one. What is compared is measured in turns, one sample of each at a time,
 //! because the load of other programs comes and goes.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::Receiver;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use kugetsu::IssueRef;
-use kugetsu::job::{JobId, NewJob, StateKind, limits};
 use kugetsu::queue::Queue;
-use kugetsu::store::{ListQuery, Op, RedbStore};
-use kugetsu::time::SystemClock;
-use tempfile::TempDir;
+use kugetsu::store::ListQuery;
 
-/// Jobs in a full queue.
-const BACKLOG: u64 = 100_000;
+mod supervision;
+mod world;
+
+use self::world::{
+    BACKLOG, Busy, Instants, PATIENCE, World, command, issue, monotonic, pause, time,
+    wait_until_ended,
+};
+
 /// Issues that a full queue's jobs belong to, in the usual case.
 const ISSUES: u64 = 10_000;
 /// Samples of each row that is one short process.
@@ -33,8 +31,6 @@ const SAMPLES: usize = 300;
 const STARTS: usize = 40;
 /// Jobs that an empty queue may collect while it is measured, until it is made anew.
 const EMPTY_ENOUGH: usize = 20;
-/// No wait for an effect is longer.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long processor time is counted.
 const IDLE_SPAN: Duration = Duration::from_secs(10);
 
@@ -49,15 +45,19 @@ fn main() {
         .map(String::as_str)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let all: [(&str, fn()); 5] = [
+    let all: [(&str, fn()); 8] = [
         ("enqueue", enqueue),
         ("list", list),
         ("start", start),
         ("memory", memory),
         ("idle", idle),
+        ("adoption", supervision::adoption),
+        ("tree", supervision::tree),
+        ("shims", supervision::shims),
     ];
     if let Some(unknown) = names.iter().find(|name| all.iter().all(|(known, _)| known != *name)) {
-        say(&format!("there is no figure '{unknown}': enqueue, list, start, memory, idle"));
+        let known = all.map(|(name, _)| name).join(", ");
+        say(&format!("there is no figure '{unknown}': {known}"));
         return;
     }
     say(&machine());
@@ -197,232 +197,6 @@ fn idle() {
     busy.end();
 }
 
-/// A folder with a queue, a remote repository and the environment that commands run in.
-struct World {
-    root: TempDir,
-    environment: BTreeMap<String, String>,
-}
-
-impl World {
-    /// An empty queue, whose file is there.
-    fn new() -> World {
-        // Not in the system's folder for temporary files, which may be no disk.
-        let root = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
-        let mut world = World { root, environment: BTreeMap::new() };
-        let root = world.root();
-        if let Some((_, path)) = std::env::vars().find(|(name, _)| name == "PATH") {
-            world.set("PATH", &path);
-        }
-        world.set("HOME", &root.display().to_string());
-        world.set("GIT_CONFIG_NOSYSTEM", "1");
-        world.set("KUGETSU_DIR", &root.join("k").display().to_string());
-        world.set("KUGETSU_CLONE_URL", &format!("file://{}/remote/{{path}}.git", root.display()));
-        world.set("KUGETSU_COMPLETION", "exit");
-        world.set("KUGETSU_SPAWN_DELAY", "0s");
-        world.set("KUGETSU_AGENT_COMMAND", "true");
-        let identity = "[user]\n\tname = Test\n\temail = test@localhost\n";
-        fs::write(root.join(".gitconfig"), identity).expect("a file");
-        fs::create_dir(root.join("k")).expect("a folder");
-        drop(world.queue());
-        world
-    }
-
-    /// A queue with [`BACKLOG`] pending jobs, of so many issues in turn.
-    fn with_backlog(issues: u64) -> World {
-        let world = World::new();
-        world.fill(issues);
-        world
-    }
-
-    /// Through the library, many jobs a commit: a process for each would take minutes.
-    fn fill(&self, issues: u64) {
-        let queue = self.queue();
-        let jobs: Vec<u64> = (0..BACKLOG).collect();
-        for slice in jobs.chunks(limits::OPS_PER_COMMIT_MAX) {
-            let operations = slice.iter().map(|number| {
-                let message = format!("{MESSAGE} ({number})");
-                Op::Enqueue(NewJob::new(issue(1 + number % issues), message))
-            });
-            for answer in queue.commit(operations.collect()).expect("a commit") {
-                answer.expect("a good job");
-            }
-        }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.root.path().canonicalize().expect("it has a path")
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        self.environment.insert(name.into(), value.into());
-    }
-
-    /// The same queue, by way of the library.
-    fn queue(&self) -> Queue {
-        let path = self.root().join("k/queue.redb");
-        Queue::new(RedbStore::open(&path, Arc::new(SystemClock)).expect("a queue"))
-    }
-
-    fn kugetsu(&self, arguments: &[&str]) -> Command {
-        let mut kugetsu = command(env!("CARGO_BIN_EXE_kugetsu"));
-        kugetsu.args(arguments).env_clear().envs(&self.environment).stderr(Stdio::null());
-        kugetsu
-    }
-
-    fn enqueue(&self, number: u64) -> Command {
-        self.kugetsu(&["queue", "enqueue", &issue(number).to_string(), MESSAGE])
-    }
-
-    /// A worker in the background, with its log in a file.
-    fn worker(&self) -> Background {
-        let log = File::create(self.root().join("worker.log")).expect("a file");
-        let mut worker = self.kugetsu(&["worker", "--max-agents=1"]);
-        worker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Background(worker.spawn().expect("kugetsu runs"))
-    }
-
-    fn worker_log(&self) -> String {
-        fs::read_to_string(self.root().join("worker.log")).expect("a worker's log")
-    }
-
-    /// A bare repository with one commit on `main`.
-    fn make_remote(&self) {
-        let draft = self.root().join("draft");
-        fs::create_dir_all(&draft).expect("a folder");
-        fs::write(draft.join("README"), "begin\n").expect("a file");
-        let remote = self.root().join("remote/o/r.git").display().to_string();
-        for arguments in [
-            &["init", "-q", "-b", "main"][..],
-            &["add", "README"],
-            &["commit", "-q", "-m", "begin"],
-            &["clone", "-q", "--bare", ".", &remote],
-        ] {
-            let mut git = command("git");
-            git.args(arguments).current_dir(&draft).env_clear().envs(&self.environment);
-            assert!(git.status().expect("git runs").success(), "git {arguments:?}");
-        }
-    }
-
-    /// Makes a shell script the agent whose first act is a word that is received here, with the
-    /// time; `then` is what it does afterwards.
-    fn agent_that_says_so(&mut self, then: &str) -> Receiver<Instants> {
-        let (script, fifo) = (self.root().join("agent.sh"), self.root().join("fifo"));
-        assert!(command("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
-        fs::write(&script, format!("echo > '{}'\n{then}\n", fifo.display())).expect("a file");
-        self.set("KUGETSU_AGENT_COMMAND", &format!("sh '{}'", script.display()));
-        // Open for writing too, so that it never ends and no agent waits for a reader.
-        let mut options = File::options();
-        let mut fifo = options.read(true).write(true).open(&fifo).expect("a FIFO");
-        let (sender, words) = mpsc::channel();
-        thread::spawn(move || {
-            let mut word = [0];
-            // Whoever waits has ended once nobody receives any more.
-            while fifo.read_exact(&mut word).is_ok() && sender.send(Instants::now()).is_ok() {}
-        });
-        words
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "figures start programs as their users do")]
-fn command(program: impl AsRef<OsStr>) -> Command {
-    Command::new(program)
-}
-
-#[expect(clippy::disallowed_methods, reason = "what is measured is measured by it")]
-fn monotonic() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a time that is measured passes")]
-fn pause(duration: Duration) {
-    thread::sleep(duration);
-}
-
-const MESSAGE: &str = "fix the bug that makes the list forget its last entry";
-
-fn issue(number: u64) -> IssueRef {
-    format!("git.test/o/r#{number}").parse().expect("a good reference")
-}
-
-/// A moment on the clock that never jumps, and on the one that logs are written by.
-#[derive(Clone, Copy)]
-struct Instants {
-    monotonic: Instant,
-    system: Duration,
-}
-
-impl Instants {
-    #[expect(clippy::disallowed_methods, reason = "a log's times have microseconds, a job's not")]
-    fn now() -> Instants {
-        let system = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
-        Instants { monotonic: monotonic(), system }
-    }
-}
-
-/// A program that runs until it is dropped.
-struct Background(Child);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A worker whose one agent runs and does nothing.
-struct Busy {
-    world: World,
-    worker: Background,
-    queue: Queue,
-    job: JobId,
-}
-
-impl Busy {
-    fn new(backlog: Option<u64>) -> Busy {
-        let mut world = World::new();
-        world.make_remote();
-        let words = world.agent_that_says_so("exec sleep 120");
-        match backlog {
-            Some(issues) => world.fill(issues),
-            None => {
-                time(&mut world.enqueue(1));
-            }
-        }
-        let worker = world.worker();
-        words.recv_timeout(PATIENCE).expect("the agent starts");
-        let queue = world.queue();
-        let mut query = ListQuery::all(1);
-        query.states = vec![StateKind::Notified];
-        let job = queue.list(&query).expect("a read").items.first().expect("it runs").id;
-        Busy { world, worker, queue, job }
-    }
-
-    fn shim(&self) -> u32 {
-        let job = self.queue.get(self.job).expect("a read").expect("it is there");
-        let run = job.lease().and_then(|lease| lease.run.as_ref()).expect("it runs");
-        u32::try_from(run.pid).expect("a pid")
-    }
-
-    /// Ends the agent first: it would outlive its worker.
-    fn end(self) {
-        self.queue.pause(None).expect("a write");
-        self.queue.cancel(self.job).expect("a write");
-        wait_until_ended(&self.queue, self.job);
-        drop(self.worker);
-        drop(self.world);
-    }
-}
-
-/// From the spawn of a process to its end, which must be a success.
-fn time(command: &mut Command) -> Duration {
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let began = monotonic();
-    let status = command.spawn().expect("it runs").wait().expect("it ends");
-    let took = began.elapsed();
-    assert!(status.success(), "{command:?}: {status}");
-    took
-}
-
 fn time_a_write(file: &File) -> Duration {
     let began = monotonic();
     file.write_all_at(&[7; 4096], 0).expect("a write");
@@ -451,14 +225,6 @@ fn one_start(
     pause(Duration::from_millis(100));
     let took = word.monotonic - began.monotonic;
     (took, Parts::read(&world.worker_log()[log_from..], began, word))
-}
-
-fn wait_until_ended(queue: &Queue, job: JobId) {
-    let began = monotonic();
-    while !queue.get(job).expect("a read").expect("it is there").state.kind().is_ended() {
-        assert!(began.elapsed() < PATIENCE, "job {job} does not end");
-        pause(Duration::from_millis(20));
-    }
 }
 
 /// What a start is made of, in its order.
