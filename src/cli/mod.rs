@@ -27,6 +27,7 @@ mod show;
 mod stats;
 mod transcript;
 mod wait;
+mod why;
 mod worker;
 
 use std::ffi::OsString;
@@ -120,6 +121,8 @@ enum QueueVerb {
     Stats(stats::Arguments),
     /// Show one job with its history
     Show(show::Arguments),
+    /// Tell why a job does not run
+    Why(why::Arguments),
     /// Call jobs off; a running one's agent is ended
     Cancel(cancel::Arguments),
     /// Make ended jobs pending again
@@ -192,6 +195,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::List(arguments)) => list::run(context, &arguments),
         Verb::Queue(QueueVerb::Stats(arguments)) => stats::run(context, &arguments),
         Verb::Queue(QueueVerb::Show(arguments)) => show::run(context, &arguments),
+        Verb::Queue(QueueVerb::Why(arguments)) => why::run(context, &arguments),
         Verb::Queue(QueueVerb::Cancel(arguments)) => cancel::run(context, &arguments),
         Verb::Queue(QueueVerb::Retry(arguments)) => retry::run(context, &arguments),
         Verb::Queue(QueueVerb::Edit(arguments)) => edit::run(context, &arguments),

@@ -38,6 +38,8 @@ pub const IMPORT_CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PROMOTIONS_PER_COMMIT_MAX: usize = 1_000;
 /// Other workers whose end a worker waits for; of more it hears at its next poll.
 pub const WORKERS_WATCHED_MAX: usize = 64;
+/// Jobs that are counted before another one; of more it is said that there are more.
+pub const AHEAD_COUNTED_MAX: usize = 1_000;
 /// Problems that `verify` reports before it stops looking.
 pub const PROBLEMS_MAX: usize = 100;
 /// How long a write waits for other writers of the same file.

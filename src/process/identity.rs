@@ -67,6 +67,16 @@ impl Identity {
         stat(self.pid).is_some_and(|stat| stat.identity == self && !stat.is_zombie)
     }
 
+    /// What it was called with, its own name first; empty if that cannot be read.
+    pub fn arguments(self) -> Vec<String> {
+        let text = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        if !self.is_alive() {
+            return Vec::new();
+        }
+        let words = text.split(|byte| *byte == 0);
+        words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
     /// Sends a signal if the process is still this one. Says whether it was.
     pub fn signal(self, signal: Signal) -> io::Result<bool> {
         if !self.is_alive() {

@@ -16,3 +16,4 @@ mod tidy;
 mod trouble;
 mod trouble_git;
 mod verbs;
+mod why;

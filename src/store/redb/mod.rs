@@ -6,6 +6,7 @@ mod file;
 mod guard;
 mod holder;
 mod read;
+mod standing;
 mod tables;
 mod verify;
 
@@ -26,7 +27,7 @@ use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
 use crate::store::wake::{self, Watch};
-use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
+use crate::store::{Answer, ListQuery, Op, Page, Standing, Stats, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
 use self::file::{ImpatientFile, with_patience};
@@ -258,6 +259,10 @@ impl Store for RedbStore {
 
     fn stats(&self) -> Result<Stats, StoreError> {
         guard(&self.path, || self.reader()?.stats(self.now()))
+    }
+
+    fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, StoreError> {
+        self.reader()?.standing(id, ahead_max, self.now())
     }
 
     fn ended_until(
