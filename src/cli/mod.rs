@@ -5,12 +5,14 @@ mod clear;
 mod context;
 mod daemon;
 mod demo;
+mod doctor;
 mod each;
 mod edit;
 mod enqueue;
 mod exchange;
 mod exit;
 mod export;
+mod finding;
 mod import;
 mod init;
 mod launch;
@@ -92,6 +94,8 @@ enum Verb {
     Prune(sessions::prune::Arguments),
     /// Make kugetsu's folder and configuration, and look whether all it needs is there
     Init(init::Arguments),
+    /// Look for what is wrong: programs, folder, queue, workers, runs, worktrees
+    Doctor(doctor::Arguments),
     /// See kugetsu work: a throwaway repository and a scripted agent
     Demo(demo::Arguments),
     /// Write completions for a shell to standard output
@@ -207,6 +211,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::Resume) => pause::resume(context),
         Verb::Worker(arguments) => worker::run(context, &arguments),
         Verb::Init(arguments) => init::run(context, &arguments),
+        Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Wait(arguments) => wait::run(context, &arguments),
         Verb::Completions(arguments) => manual::completions(&arguments),
         Verb::Man(arguments) => manual::man(&arguments),

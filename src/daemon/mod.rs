@@ -33,7 +33,7 @@ use crate::store::Watch;
 use crate::time::{self, Monotonic, Timestamp};
 use crate::worker::{Action, Event, Exit, Mind, Notice, Settings};
 
-pub(crate) use self::presence::{Seen, workers_in};
+pub(crate) use self::presence::{Seen, remove_dead_workers, workers_in};
 
 /// A word from outside to a running worker. A second one, of either kind, ends the running jobs and
 /// puts them back.

@@ -45,6 +45,15 @@ pub(crate) fn workers_in(folder: &Path) -> io::Result<Vec<Seen>> {
     Ok(files.iter().filter_map(see).collect())
 }
 
+/// Removes the files of dead workers that none of these running jobs needs.
+pub(crate) fn remove_dead_workers(
+    folder: &Path,
+    running: &[Job],
+    now: Timestamp,
+) -> io::Result<()> {
+    Presence::seen_at(folder).clear_up(running, now)
+}
+
 /// A folder with a file for each worker that lives.
 #[derive(Debug, Clone)]
 pub(super) struct Presence {

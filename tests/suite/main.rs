@@ -4,6 +4,7 @@ mod agents;
 mod base_session;
 mod cli;
 mod daemon;
+mod doctor;
 mod examples;
 mod exchange;
 mod limits;
