@@ -194,7 +194,9 @@ fn detail(why: &Why, now: Timestamp) -> String {
         }
         Why::Cancelling => "it was called off, and its agent is being ended".into(),
         Why::WorkerGone(WorkerId(worker)) => format!("its worker {worker} is gone"),
-        Why::AgentGone => "its agent has ended, and nobody has recorded how yet".into(),
+        Why::AgentGone => {
+            "its agent's shim is gone, and nobody has recorded how it ended yet".into()
+        }
         Why::Ended(outcome) if outcome.detail.is_empty() => {
             format!("it ended {} ago: {}", ago(outcome.finished_at), outcome.reason)
         }

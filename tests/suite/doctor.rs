@@ -213,10 +213,10 @@ fn a_damaged_queue_is_a_finding_and_not_the_end() {
 #[test]
 fn a_queue_is_looked_at_beside_its_worker() {
     let mut world = World::new();
-    world.agent("while ! test -e \"$HOME/go\"; do sleep 0.02; done");
-    let id = world.enqueue(1, &[]);
+    world.agent("echo begun > \"$HOME/begun\"; while ! test -e \"$HOME/go\"; do sleep 0.02; done");
+    world.enqueue(1, &[]);
     let mut worker = world.worker(&[]);
-    wait_for("the agent", || world.job(id)["started_at"].is_string().then_some(()));
+    world.file("home/begun");
     let (code, findings) = {
         let ran = world.run(&["doctor", "--format=json"]);
         let value: Value = serde_json::from_str(&ran.stdout).expect("JSON");
@@ -244,7 +244,7 @@ fn a_queue_is_looked_at_beside_its_worker() {
     kill(Pid::from_raw(shim), Signal::SIGKILL).expect("it is ours");
     wait_for("the end of the shim", || (!is_alive(shim)).then_some(()));
     let (_, findings) = look(&world);
-    assert!(of(&findings, "orphans")[0].contains("its agent has ended"), "{findings:#?}");
+    assert!(of(&findings, "orphans")[0].contains("its agent's shim is gone"), "{findings:#?}");
     let processes = of(&findings, "processes");
     assert!(processes.iter().any(|line| line.contains("its shim is dead")), "{findings:#?}");
     world.shell("touch home/go");
@@ -278,17 +278,26 @@ fn a_process_without_a_job_is_told() {
 fn runs_that_are_over_are_removed_and_those_that_live_are_not() {
     let world = worked();
     let runs = world.home().join("runs");
-    for name in ["1-1-1", "99-1-1", "98-1-1"] {
+    let private = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    for name in ["1-1-1", "99-1-1"] {
         fs::create_dir(runs.join(name)).expect("a folder");
-        fs::set_permissions(runs.join(name), fs::Permissions::from_mode(0o700)).expect("ours");
+        private(&runs.join(name), 0o700);
     }
-    let held = fs::File::create(runs.join("98-1-1/lock")).expect("a file");
-    fs::set_permissions(runs.join("98-1-1/lock"), fs::Permissions::from_mode(0o600)).expect("ours");
-    held.lock().expect("nobody else holds it");
     assert_only(&world, "runs", &["2 run folders", "1-1-1, 99-1-1"]);
     assert_mended(&world, "runs");
-    let left = fs::read_dir(&runs).expect("a folder").flatten().map(|entry| entry.file_name());
-    assert_eq!(left.collect::<Vec<_>>(), ["98-1-1"]);
+    assert_eq!(fs::read_dir(&runs).expect("a folder").count(), 0);
+
+    fs::create_dir(runs.join("98-1-1")).expect("a folder");
+    private(&runs.join("98-1-1"), 0o700);
+    let held = fs::File::create(runs.join("98-1-1/lock")).expect("a file");
+    private(&runs.join("98-1-1/lock"), 0o600);
+    held.lock().expect("nobody else holds it");
+    assert_only(&world, "runs", &["run 98-1-1", "a process holds its lock"]);
+    assert_left(&world, "runs");
+    drop(held);
+    assert_mended(&world, "runs");
 }
 
 #[test]

@@ -54,11 +54,12 @@ fn a_job_without_a_worker_waits_for_one() {
 #[test]
 fn a_job_behind_others_says_behind_whom() {
     let mut world = World::new();
-    world.agent("while ! test -e \"$HOME/go\"; do sleep 0.02; done");
+    world.agent("echo begun > \"$HOME/begun\"; while ! test -e \"$HOME/go\"; do sleep 0.02; done");
     world.set("MAX_CONCURRENT_AGENTS", "1");
     let running = world.enqueue(1, &[]);
     let mut worker = world.worker(&[]);
-    wait_for("the agent", || (codes(&world, running) == ["running"]).then_some(()));
+    world.file("home/begun");
+    assert_eq!(codes(&world, running), ["running"]);
     let behind = world.enqueue(1, &[]);
     let capped = world.enqueue(2, &[]);
     let last = world.enqueue(3, &[]);

@@ -68,7 +68,8 @@ pub(super) fn look(config: &Config) -> (Option<Contents>, Vec<Finding>, Exit) {
         Ok(contents) => {
             let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
             let jobs = count(contents.jobs.len(), "job", "jobs");
-            let what = format!("{what}: {jobs}, {}", size(length));
+            let format = RedbStore::FORMAT;
+            let what = format!("{what}: {jobs}, {}, format {format}, sound", size(length));
             let findings = vec![Finding::good("queue", what), clock_of(&contents)];
             (Some(contents), findings, Exit::Success)
         }
@@ -184,7 +185,7 @@ fn orphan(job: &Job, workers: &[Seen], now: Timestamp) -> Option<Finding> {
     let agent = match &lease.run {
         None => "its agent had not started",
         Some(run) if why::shim_lives(run) => "its agent goes on",
-        Some(_) => "its agent has ended",
+        Some(_) => "its agent's shim is gone",
     };
     let since = match is_lapsed {
         true => format!("its lease ran out {} ago", render::ago(now, lease.expires_at)),

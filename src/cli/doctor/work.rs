@@ -42,7 +42,7 @@ pub(super) fn look(
     if let Some(contents) = contents {
         findings.extend(match traces.runs {
             Ok(runs) => look_at_runs(runs, contents),
-            Err(error) => Some(unreadable(&settings.home.join("runs"), &error.to_string())),
+            Err(error) => vec![unreadable(&settings.home.join("runs"), &error.to_string())],
         });
         match traces.marked {
             Ok(marked) => findings.extend(look_at_processes(&marked, contents)),
@@ -71,22 +71,27 @@ pub(super) fn look(
     findings
 }
 
-/// Folders of runs whose job has ended or is unknown, and that nothing lives in.
-fn look_at_runs(runs: Vec<RunLeft>, contents: &Contents) -> Option<Finding> {
-    let is_left = |run: &RunLeft| {
-        let is_over = |job| contents.ended.contains(&job) || !contents.jobs.contains(&job);
-        run.job.is_some_and(is_over) && !checkup::is_run_held(&run.folder)
-    };
-    let left: Vec<PathBuf> = runs.into_iter().filter(is_left).map(|run| run.folder).collect();
-    if left.is_empty() {
-        return None;
+/// Folders of runs whose job has ended or is unknown; those that something lives in stay.
+fn look_at_runs(runs: Vec<RunLeft>, contents: &Contents) -> Vec<Finding> {
+    let is_over = |job| contents.ended.contains(&job) || !contents.jobs.contains(&job);
+    let over = runs.into_iter().filter(|run| run.job.is_some_and(is_over)).map(|run| run.folder);
+    let (held, left): (Vec<PathBuf>, Vec<PathBuf>) =
+        over.partition(|folder| checkup::is_run_held(folder));
+    let mut findings = Vec::new();
+    for folder in held {
+        let why = "its job has ended or is gone, and a process holds its lock";
+        let remedy = format!("`fuser {}` names it", folder.join("lock").display());
+        findings.push(Finding::trouble("runs", format!("run {}", name(&folder)), why, &remedy));
     }
-    let names: Vec<String> = left.iter().map(|folder| name(folder)).collect();
-    let what = count(left.len(), "run folder", "run folders");
-    let why = format!("the job has ended or is gone: {}", some(&names));
-    let remedy = "a worker removes those of ended jobs, and --fix all of them";
-    let finding = Finding::trouble("runs", what, why, remedy);
-    Some(finding.mended_by(move || left.iter().try_for_each(|run| checkup::remove_run(run))))
+    if !left.is_empty() {
+        let names: Vec<String> = left.iter().map(|folder| name(folder)).collect();
+        let what = count(left.len(), "run folder", "run folders");
+        let why = format!("the job has ended or is gone: {}", some(&names));
+        let remedy = "a worker removes those of ended jobs, and --fix all of them";
+        let remove = move || left.iter().try_for_each(|run| checkup::remove_run(run));
+        findings.push(Finding::trouble("runs", what, why, remedy).mended_by(remove));
+    }
+    findings
 }
 
 /// Processes of runs that no job has any more, or whose shim is dead.

@@ -20,9 +20,7 @@ use ::redb::{
 use crate::job::limits;
 use crate::store::StoreError;
 use crate::store::redb::file::ImpatientFile;
-use crate::store::redb::guard::guard;
-use crate::store::redb::holder::{FileId, Refusals};
-use crate::store::redb::{Open, RedbStore, damaged, from_redb, with_holder};
+use crate::store::redb::{Open, RedbStore, SCHEMA, damaged, from_redb, with_holder};
 use crate::time::{self, Clock};
 
 /// A file that is open.
@@ -53,6 +51,9 @@ impl Handle {
 }
 
 impl RedbStore {
+    /// The format of the file.
+    pub(crate) const FORMAT: u32 = SCHEMA;
+
     /// Opens a file that is there and changes nothing of it, not even what opening changes
     /// otherwise; then has `work` read. It begins again when somebody writes in between, so that
     /// what is half written is not taken for damage.
