@@ -20,6 +20,8 @@ use ::redb::{
 use crate::job::limits;
 use crate::store::StoreError;
 use crate::store::redb::file::ImpatientFile;
+use crate::store::redb::guard::guard;
+use crate::store::redb::holder::{FileId, Refusals};
 use crate::store::redb::{Open, RedbStore, SCHEMA, damaged, from_redb, with_holder};
 use crate::time::{self, Clock};
 
