@@ -105,6 +105,15 @@ impl Config {
         Config::from_sources(home, &path, text.as_deref(), environment)
     }
 
+    /// As [`Config::load`], without the file.
+    pub(crate) fn without_file(
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Config, ConfigError> {
+        let home = home(environment)?;
+        let path = home.join("config");
+        Config::from_sources(home, &path, None, environment)
+    }
+
     fn from_sources(
         home: PathBuf,
         path: &Path,

@@ -15,8 +15,8 @@ use crate::job::{
     WorkerId, limits,
 };
 use crate::store::{
-    Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Stats, Store, StoreError,
-    Watch,
+    Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Standing, Stats, Store,
+    StoreError, Watch,
 };
 use crate::time::Timestamp;
 
@@ -417,6 +417,16 @@ impl Queue {
         Ok(self.store.jobs_after(after, limit)?)
     }
 
+    /// What is between a job and its turn, or `None` if there is no such job. Jobs that go before
+    /// it are counted up to `ahead_max`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Store`].
+    pub fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, QueueError> {
+        Ok(self.store.standing(id, ahead_max)?)
+    }
+
     /// How many jobs are where. It costs the same whatever is in the queue.
     ///
     /// # Errors
@@ -630,6 +640,9 @@ mod tests {
         }
         fn stats(&self) -> Result<Stats, StoreError> {
             self.inner.stats()
+        }
+        fn standing(&self, id: JobId, most: usize) -> Result<Option<Standing>, StoreError> {
+            self.inner.standing(id, most)
         }
         fn ended_until(
             &self,

@@ -1,5 +1,6 @@
 //! What is left of a run whose worker or shim is gone.
 
+use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,14 @@ pub(super) fn look(dir: &RunDir, run: &Run, told: Option<Stop>) -> io::Result<Le
         return Ok(Left::Alive);
     }
     Ok(Left::Vanished("the agent's shim was killed"))
+}
+
+/// Removes a run's folder, unless something of the run lives. Says whether it did.
+pub(super) fn remove(dir: &RunDir) -> io::Result<bool> {
+    // Held while it is removed: a run that lives keeps its folder.
+    let Some(_lock) = dir.try_lock()? else { return Ok(false) };
+    fs::remove_dir_all(dir.path())?;
+    Ok(true)
 }
 
 fn is_held(dir: &RunDir) -> io::Result<bool> {

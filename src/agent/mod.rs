@@ -5,6 +5,7 @@
 
 mod adoption;
 mod base_session;
+pub(crate) mod checkup;
 mod completion;
 pub(crate) mod git;
 pub(crate) mod git_version;
@@ -295,13 +296,7 @@ impl Executor for AgentExecutor {
 
     fn tidy(&self, id: JobId) {
         for folder in self.runs_of(id) {
-            // Held while it is removed: a run that lives keeps its folder.
-            let removed = match RunDir::at(&folder).try_lock() {
-                Ok(None) => continue,
-                Ok(Some(_lock)) => fs::remove_dir_all(&folder),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = removed {
+            if let Err(error) = leftover::remove(&RunDir::at(&folder)) {
                 tracing::warn!(folder = %folder.display(), %error, "cannot remove");
             }
         }

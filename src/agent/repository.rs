@@ -106,13 +106,22 @@ pub(super) fn lock(
     stop: &Receiver<Stop>,
     patience_ms: u64,
 ) -> Result<File, GitError> {
-    let path = settings.repositories().join(format!("{}.lock", issue.safe_repository_name()));
+    let name = issue.safe_repository_name();
+    lock_file(&settings.repositories().join(format!("{name}.lock")), stop, patience_ms)
+}
+
+/// The same, by the lock's file.
+pub(super) fn lock_file(
+    path: &Path,
+    stop: &Receiver<Stop>,
+    patience_ms: u64,
+) -> Result<File, GitError> {
     let file = private_file()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(&path)
+        .open(path)
         .map_err(|error| refused(&format!("open {}", path.display()), &error))?;
     let began = time::monotonic();
     while file.try_lock().is_err() {

@@ -170,7 +170,7 @@ fn count(git: &Git<'_>, clone: &Path, tips: &[String], others: &str) -> Result<u
     said.trim().parse().map_err(|_| GitError::Refused(format!("git rev-list said {said:?}")))
 }
 
-fn in_words(error: GitError) -> String {
+pub(super) fn in_words(error: GitError) -> String {
     match error {
         GitError::Network(why) | GitError::Refused(why) => why,
         GitError::Stopped(_) => "it was told to stop".into(),

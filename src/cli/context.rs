@@ -228,7 +228,7 @@ pub(super) fn open_queue(config: &Config) -> Result<Queue, CliError> {
 }
 
 /// A panic that the store tells of as damage is not told a second time.
-fn quiet_damage() {
+pub(super) fn quiet_damage() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = panic::take_hook();

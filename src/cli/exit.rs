@@ -32,7 +32,10 @@ impl Exit {
     /// All of them, with what they mean to a caller.
     pub const ALL: [(Exit, &'static str); 10] = [
         (Exit::Success, "success"),
-        (Exit::General, "general error: usage, configuration, worktree, session, validation"),
+        (
+            Exit::General,
+            "general error: usage, configuration, worktree, session, validation; something to mend, for doctor",
+        ),
         (
             Exit::CapReached,
             "not now: the cap on agents is reached, the issue is busy or the queue is paused; try again later",

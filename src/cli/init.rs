@@ -5,14 +5,15 @@ use std::thread;
 
 use clap::Args;
 use crossbeam_channel::bounded;
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::agent::{AgentExecutor, check_version, clone_repository, opencode_version};
+use crate::agent::{AgentExecutor, clone_repository};
 use crate::cli::context::{CliError, Context, make_folder, parse_issue, print, words};
+use crate::cli::doctor::programs;
 use crate::cli::exit::Exit;
+use crate::cli::finding::Finding;
+use crate::cli::progress::Spinner;
 use crate::cli::render::Format;
-use crate::cli::worker::{check_programs, committer};
 use crate::config::{self, Config};
 use crate::executor::Stop;
 use crate::job::IssueRef;
@@ -36,23 +37,6 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// One thing that was looked at.
-struct Finding {
-    what: String,
-    /// What is wrong with it, and the remedy.
-    trouble: Option<(String, Option<String>)>,
-}
-
-impl Finding {
-    fn good(what: impl Into<String>) -> Finding {
-        Finding { what: what.into(), trouble: None }
-    }
-
-    fn bad(what: impl Into<String>, error: CliError) -> Finding {
-        Finding { what: what.into(), trouble: Some((error.message, error.hint)) }
-    }
-}
-
 pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
     let repository = arguments.repository.as_deref().map(parse_repository).transpose()?;
     let config = context.config()?;
@@ -60,47 +44,20 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let queue = context.queue(&config)?;
     let stats = queue.stats()?;
     let jobs = format!("{} pending, {} running", stats.pending, stats.notified);
-    findings.push(Finding::good(format!("the queue {}: {jobs}", config.store.display())));
-    findings.push(match check_programs(context, &config) {
-        Ok(()) => look_at_agent(&config),
-        Err(error) => Finding::bad("git and the agent", error),
-    });
-    findings.push(match committer(&config) {
-        Some(name) => Finding::good(format!("commits are by {name}")),
-        None => {
-            let hint = "git config --global user.name NAME, and user.email ADDRESS";
-            let error = CliError::general("git does not know who you are, so commits will fail");
-            Finding::bad("who commits", error.hint(hint))
-        }
-    });
+    findings.push(Finding::good("queue", format!("the queue {}: {jobs}", config.store.display())));
+    findings.extend(programs::look(context, &config));
     if let Some(repository) = repository {
         findings.push(clone(&config, &repository)?);
     }
-    let is_well = findings.iter().all(|finding| finding.trouble.is_none());
+    let is_well = !findings.iter().any(Finding::is_trouble);
     print(&match arguments.format {
         Format::Text => text(&findings, is_well),
         Format::Json => {
-            let findings: Vec<Value> = findings.iter().map(json).collect();
+            let findings: Vec<Value> = findings.iter().map(Finding::json).collect();
             format!("{:#}\n", json!({ "ok": is_well, "findings": findings }))
         }
     })?;
     Ok(if is_well { Exit::Success } else { Exit::General })
-}
-
-/// The default command needs an opencode that knows its options; another one is its writer's.
-fn look_at_agent(config: &Config) -> Finding {
-    let program = config.agent_command.program();
-    if !config.is_default_agent() {
-        return Finding::good(format!("git, and the agent {program}"));
-    }
-    let what = "git, and the agent opencode";
-    match opencode_version(program) {
-        Err(error) => Finding::bad(what, CliError::general(format!("opencode {error}"))),
-        Ok(said) => match check_version(&said) {
-            Ok(version) => Finding::good(format!("{what} {version}")),
-            Err(error) => Finding::bad(what, CliError::general(error)),
-        },
-    }
 }
 
 /// A repository is written like an issue, without the issue.
@@ -120,7 +77,7 @@ fn make_home(config: &Config) -> Result<Finding, CliError> {
     make_folder(&config.home)?;
     AgentExecutor::new(config.agents())?;
     let word = if was_there { "is there" } else { "made" };
-    Ok(Finding::good(format!("the folder {} ({word})", config.home.display())))
+    Ok(Finding::good("folder", format!("the folder {} ({word})", config.home.display())))
 }
 
 fn write_config(config: &Config) -> Result<Finding, CliError> {
@@ -137,7 +94,7 @@ fn write_config(config: &Config) -> Result<Finding, CliError> {
             return Err(CliError::general(format!("cannot write {}: {error}", path.display())));
         }
     };
-    Ok(Finding::good(format!("the configuration {} ({word})", path.display())))
+    Ok(Finding::good("config", format!("the configuration {} ({word})", path.display())))
 }
 
 fn clone(config: &Config, repository: &IssueRef) -> Result<Finding, CliError> {
@@ -150,12 +107,13 @@ fn clone(config: &Config, repository: &IssueRef) -> Result<Finding, CliError> {
             let _ = sender.send(Stop::Shutdown);
         }
     })?;
-    let spinner = ProgressBar::new_spinner().with_message(format!("cloning {name}"));
-    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    let spinner = Spinner::begin(&format!("cloning {name}"));
     let cloned = clone_repository(&config.agents(), repository, &stop);
-    spinner.finish_and_clear();
+    drop(spinner);
     Ok(match cloned {
-        Ok(Some(base)) => Finding::good(format!("{name} is cloned; work starts from {base}")),
+        Ok(Some(base)) => {
+            Finding::good("repository", format!("{name} is cloned; work starts from {base}"))
+        }
         Ok(None) => return Err(CliError::new(Exit::Interrupted, "interrupted")),
         Err(why) => {
             let is_gits = why.starts_with("git ");
@@ -163,32 +121,13 @@ fn clone(config: &Config, repository: &IssueRef) -> Result<Finding, CliError> {
             let hint = "`git ls-remote` shows whether git can reach it; KUGETSU_CLONE_URL says \
                         where from, and git's own settings how";
             let error = if is_gits { error.hint(hint) } else { error };
-            Finding::bad(format!("the repository {name}"), error)
+            Finding::bad("repository", format!("the repository {name}"), error)
         }
     })
 }
 
-fn json(finding: &Finding) -> Value {
-    let (trouble, remedy) = match &finding.trouble {
-        None => (None, None),
-        Some((trouble, remedy)) => (Some(trouble), remedy.as_ref()),
-    };
-    json!({ "what": finding.what, "trouble": trouble, "remedy": remedy })
-}
-
 fn text(findings: &[Finding], is_well: bool) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        match &finding.trouble {
-            None => text.push_str(&format!("✓ {}\n", finding.what)),
-            Some((trouble, remedy)) => {
-                text.push_str(&format!("✗ {}: {trouble}\n", finding.what));
-                if let Some(remedy) = remedy {
-                    text.push_str(&format!("  {remedy}\n"));
-                }
-            }
-        }
-    }
+    let mut text: String = findings.iter().map(Finding::text).collect();
     text.push_str(if is_well {
         "\nReady. Enqueue a job, and run `kugetsu worker`:\n  \
          kugetsu queue enqueue HOST/OWNER/REPO#NUMBER 'what to do'\n"

@@ -5,12 +5,14 @@ mod clear;
 mod context;
 mod daemon;
 mod demo;
+mod doctor;
 mod each;
 mod edit;
 mod enqueue;
 mod exchange;
 mod exit;
 mod export;
+mod finding;
 mod import;
 mod init;
 mod launch;
@@ -27,6 +29,7 @@ mod show;
 mod stats;
 mod transcript;
 mod wait;
+mod why;
 mod worker;
 
 use std::ffi::OsString;
@@ -91,6 +94,8 @@ enum Verb {
     Prune(sessions::prune::Arguments),
     /// Make kugetsu's folder and configuration, and look whether all it needs is there
     Init(init::Arguments),
+    /// Look for what is wrong: programs, folder, queue, workers, runs, worktrees
+    Doctor(doctor::Arguments),
     /// See kugetsu work: a throwaway repository and a scripted agent
     Demo(demo::Arguments),
     /// Write completions for a shell to standard output
@@ -120,6 +125,8 @@ enum QueueVerb {
     Stats(stats::Arguments),
     /// Show one job with its history
     Show(show::Arguments),
+    /// Tell why a job does not run
+    Why(why::Arguments),
     /// Call jobs off; a running one's agent is ended
     Cancel(cancel::Arguments),
     /// Make ended jobs pending again
@@ -192,6 +199,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::List(arguments)) => list::run(context, &arguments),
         Verb::Queue(QueueVerb::Stats(arguments)) => stats::run(context, &arguments),
         Verb::Queue(QueueVerb::Show(arguments)) => show::run(context, &arguments),
+        Verb::Queue(QueueVerb::Why(arguments)) => why::run(context, &arguments),
         Verb::Queue(QueueVerb::Cancel(arguments)) => cancel::run(context, &arguments),
         Verb::Queue(QueueVerb::Retry(arguments)) => retry::run(context, &arguments),
         Verb::Queue(QueueVerb::Edit(arguments)) => edit::run(context, &arguments),
@@ -203,6 +211,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
         Verb::Queue(QueueVerb::Resume) => pause::resume(context),
         Verb::Worker(arguments) => worker::run(context, &arguments),
         Verb::Init(arguments) => init::run(context, &arguments),
+        Verb::Doctor(arguments) => doctor::run(context, &arguments),
         Verb::Wait(arguments) => wait::run(context, &arguments),
         Verb::Completions(arguments) => manual::completions(&arguments),
         Verb::Man(arguments) => manual::man(&arguments),

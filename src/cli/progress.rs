@@ -1,6 +1,7 @@
 //! A bar on standard error for work that takes long, if a person watches there.
 
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -25,6 +26,28 @@ impl Progress {
 }
 
 impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Says what goes on while nobody knows how long it takes; gone when it is dropped.
+pub(super) struct Spinner(ProgressBar);
+
+impl Spinner {
+    pub fn begin(what: &str) -> Spinner {
+        let spinner = ProgressBar::new_spinner().with_message(what.to_string());
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        Spinner(spinner)
+    }
+
+    /// Something else goes on now.
+    pub fn say(&self, what: &'static str) {
+        self.0.set_message(what);
+    }
+}
+
+impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

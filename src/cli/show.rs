@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
+use crate::cli::why;
 use crate::config::Config;
 use crate::job::{Account, Job, JobId, Session};
 use crate::time::Timestamp;
@@ -28,7 +29,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let session = queue.session(&job.issue)?;
     let text = match arguments.format {
         Format::Json => format!("{:#}\n", json(&job, session.as_ref(), &config)),
-        Format::Text => text(&job, session.as_ref(), &config, queue.now()),
+        Format::Text => {
+            let waits_for = why::first_reason(&queue, &config, &job)?;
+            text(&job, session.as_ref(), &config, queue.now(), waits_for.as_deref())
+        }
     };
     print(&text)?;
     Ok(Exit::Success)
@@ -43,7 +47,13 @@ fn json(job: &Job, session: Option<&Session>, config: &Config) -> serde_json::Va
     value
 }
 
-fn text(job: &Job, session: Option<&Session>, config: &Config, now: Timestamp) -> String {
+fn text(
+    job: &Job,
+    session: Option<&Session>,
+    config: &Config,
+    now: Timestamp,
+    waits_for: Option<&str>,
+) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<10} {value}");
@@ -51,6 +61,9 @@ fn text(job: &Job, session: Option<&Session>, config: &Config, now: Timestamp) -
     row("job", &job.id.to_string());
     row("issue", &job.issue.to_string());
     row("state", &format!("{} ({})", job.state.kind(), render::status(job, now)));
+    if let Some(waits_for) = waits_for {
+        row("waits for", waits_for);
+    }
     if let Some(outcome) = job.outcome().filter(|outcome| !outcome.detail.is_empty()) {
         row("because", &outcome.detail);
     }

@@ -132,7 +132,8 @@ fn check_identity(config: &Config) {
 
 /// Whose name commits bear: `NAME <ADDRESS>`.
 pub(super) fn committer(config: &Config) -> Option<String> {
-    let output = git(&config.home).args(["var", "GIT_COMMITTER_IDENT"]).output().ok()?;
+    let folder = if config.home.is_dir() { &config.home } else { Path::new("/") };
+    let output = git(folder).args(["var", "GIT_COMMITTER_IDENT"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
     // Behind it is the time.
     text.split_once('>').map(|(name, _)| format!("{name}>"))

@@ -25,13 +25,15 @@ use crate::daemon::recovery::Recovery;
 use crate::daemon::store_thread::{Request, StoreThread};
 use crate::daemon::systemd::Supervisor;
 use crate::executor::{Control, Ending, Executor, Stop};
-use crate::job::{Job, JobId, Reason, Report, RetryPolicy, WorkerId, order};
+use crate::job::{Job, JobId, Reason, Report, RetryPolicy, WorkerId};
 use crate::process::identity::Identity;
 use crate::process::lock::Held;
 use crate::queue::{Queue, QueueError};
 use crate::store::Watch;
 use crate::time::{self, Monotonic, Timestamp};
 use crate::worker::{Action, Event, Exit, Mind, Notice, Settings};
+
+pub(crate) use self::presence::{Seen, remove_dead_workers, workers_in};
 
 /// A word from outside to a running worker. A second one, of either kind, ends the running jobs and
 /// puts them back.
@@ -175,10 +177,7 @@ impl Worker {
 
 /// Whether nobody looks after a running job, by the folder that workers hold their locks in.
 pub(crate) fn is_orphan(presence: &Path, job: &Job, now: Timestamp) -> bool {
-    match Presence::at(presence) {
-        Ok(presence) => presence.is_orphan(job, now),
-        Err(_) => order::is_lapsed(job, now),
-    }
+    Presence::seen_at(presence).is_orphan(job, now)
 }
 
 /// Workers that this process has made.

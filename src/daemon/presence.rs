@@ -20,6 +20,40 @@ use crate::worker::Event;
 /// The ending of the files.
 const LOCK: &str = "lock";
 
+/// A worker, as the file of its name tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Its name.
+    pub worker: WorkerId,
+    /// Whether it lives, and who it is.
+    pub state: State,
+}
+
+/// Every worker that has a file in the folder, in the order of their names. It only reads.
+pub(crate) fn workers_in(folder: &Path) -> io::Result<Vec<Seen>> {
+    let mut files = match Presence::seen_at(folder).files() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        files => files?,
+    };
+    files.sort();
+    let see = |path: &PathBuf| {
+        let name = path.file_stem()?.to_str()?;
+        // What cannot be looked at counts as held.
+        let state = lock::look(path).unwrap_or(State::Held(None));
+        Some(Seen { worker: WorkerId(name.into()), state })
+    };
+    Ok(files.iter().filter_map(see).collect())
+}
+
+/// Removes the files of dead workers that none of these running jobs needs.
+pub(crate) fn remove_dead_workers(
+    folder: &Path,
+    running: &[Job],
+    now: Timestamp,
+) -> io::Result<()> {
+    Presence::seen_at(folder).clear_up(running, now)
+}
+
 /// A folder with a file for each worker that lives.
 #[derive(Debug, Clone)]
 pub(super) struct Presence {
@@ -31,7 +65,12 @@ pub(super) struct Presence {
 impl Presence {
     pub fn at(folder: &Path) -> io::Result<Presence> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Presence { folder: folder.into(), watched: Arc::default() })
+        Ok(Presence::seen_at(folder))
+    }
+
+    /// A folder to look at, which is there or not.
+    pub fn seen_at(folder: &Path) -> Presence {
+        Presence { folder: folder.into(), watched: Arc::default() }
     }
 
     /// Says that a worker is here, until it is dropped. The file stays, and tells then that the

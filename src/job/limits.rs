@@ -38,12 +38,16 @@ pub const IMPORT_CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PROMOTIONS_PER_COMMIT_MAX: usize = 1_000;
 /// Other workers whose end a worker waits for; of more it hears at its next poll.
 pub const WORKERS_WATCHED_MAX: usize = 64;
+/// Jobs that are counted before another one; of more it is said that there are more.
+pub const AHEAD_COUNTED_MAX: usize = 1_000;
 /// Problems that `verify` reports before it stops looking.
 pub const PROBLEMS_MAX: usize = 100;
 /// How long a write waits for other writers of the same file.
 pub const STORE_WAIT_MS_MAX: u64 = 5_000;
 /// Longest pause between two tries to become the writer.
 pub const STORE_BACKOFF_MS_MAX: u64 = 8;
+/// How often a look at the queue begins again because somebody wrote to it in between.
+pub const STORE_LOOKS_MAX: u32 = 5;
 /// Page cache of an open database file, in bytes.
 pub const STORE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -101,6 +105,18 @@ pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 pub const RECORD_BYTES_MAX: u64 = 1024 * 1024;
 /// How long a person's command waits for a repository that another git works on.
 pub const REPOSITORY_BUSY_MS_MAX: u64 = 10_000;
+/// How long one git may work on a repository before somebody should look.
+pub const REPOSITORY_HELD_MS_LONG: u64 = 10 * 60_000;
+/// Files and folders of one kind that a check-up looks at.
+pub const ENTRIES_LOOKED_AT_MAX: usize = 100_000;
+/// Jobs that a check-up reads at once.
+pub const JOBS_LOOKED_AT_ONCE: usize = 100;
+/// How far ahead of now a job may have been enqueued, as clocks of one machine are set right.
+pub const CLOCK_SLACK_MS: u64 = 60_000;
+/// Least room on a disk, in bytes.
+pub const DISK_BYTES_MIN: u64 = 1024 * 1024 * 1024;
+/// Room on a disk that is enough, whatever part of it that is.
+pub const DISK_BYTES_ENOUGH: u64 = 20 * 1024 * 1024 * 1024;
 /// Pause between two looks at a lock that is to fall free.
 pub const LOCK_PAUSE_MS: u64 = 10;
 /// Looks at a lock whose holder does not say who it is.

@@ -9,6 +9,7 @@ pub mod limits;
 pub(crate) mod order;
 pub(crate) mod retry;
 pub(crate) mod transition;
+pub(crate) mod why;
 
 use std::fmt;
 use std::str::FromStr;

@@ -2,7 +2,7 @@
 //!
 //! What the file says is a hint: whether the holder lives is known by the lock alone.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -90,6 +90,20 @@ fn look_once(path: &Path) -> io::Result<State> {
     let mut text = String::new();
     (&mut file).take(limits::RECORD_BYTES_MAX).read_to_string(&mut text)?;
     Ok(State::Held(parse(&text, &identity::boot_id()?)))
+}
+
+/// Looks whether somebody holds the other kind of lock, `flock`, on a file. It is taken shared for
+/// a moment, so whoever does not wait for it must not be about to take it.
+pub fn is_flocked(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Waits until the lock is free. Says whether it became so in time.

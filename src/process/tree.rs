@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::job::limits;
-use crate::process::identity::{self, Stat};
+use crate::process::identity::{self, Identity, Stat};
 
 /// Kills every process below this one, and says how many there were. They are frozen first: what
 /// does not run cannot fork.
@@ -88,6 +88,28 @@ pub fn signal_marked(marker: &str, signal: Signal) -> io::Result<u32> {
         }
     }
     Ok(sent)
+}
+
+/// Processes whose environment holds an entry that begins so, each with the rest of that entry.
+/// Zombies are left out.
+pub fn with_variable(beginning: &str) -> io::Result<Vec<(Identity, String)>> {
+    let mut found = Vec::new();
+    for pid in all_pids()? {
+        let Some(stat) = identity::stat(pid).filter(|stat| !stat.is_zombie) else { continue };
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        let mut entries = environment.split(|byte| *byte == 0);
+        if let Some(rest) = entries.find_map(|entry| entry.strip_prefix(beginning.as_bytes())) {
+            found.push((stat.identity, String::from_utf8_lossy(rest).into_owned()));
+        }
+    }
+    Ok(found)
+}
+
+/// Processes that have this file as their standard input.
+pub fn reading(file: &Path) -> io::Result<Vec<Identity>> {
+    let reads =
+        |pid: &i32| fs::read_link(format!("/proc/{pid}/fd/0")).is_ok_and(|input| input == file);
+    Ok(all_pids()?.into_iter().filter(reads).filter_map(Identity::of).collect())
 }
 
 /// Another process that works in this folder or below it.

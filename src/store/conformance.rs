@@ -37,6 +37,7 @@ pub fn check(make: Make<'_>) {
         a_pause_holds_claims_until_its_end,
         refusals_do_not_hold_up_the_rest_of_a_commit,
         lists_are_ordered_and_counted,
+        a_job_stands_behind_those_that_go_first,
         sessions_are_kept,
         jobs_move_from_one_queue_to_another,
         changes_wake_watchers,
@@ -128,6 +129,52 @@ fn claims_follow_priority_then_age(bench: &Bench) {
     let order: Vec<u64> = (0..4).map(|_| bench.claim().id.0).collect();
     assert_eq!(order, [2, 4, 1, 3]);
     assert_eq!(bench.try_claim(1000), Err(NothingToClaim::NoneDue { next_at: None }));
+}
+
+fn a_job_stands_behind_those_that_go_first(bench: &Bench) {
+    let mut ids = Vec::new();
+    for (issue, priority, delay_ms) in [
+        (1, 0, 0),
+        (1, 5, 0),
+        (2, 5, 10),
+        (3, 5, 0),
+        (3, -5, 0),
+        (4, 0, 10),
+        (5, -5, 0),
+        (5, 9, 10),
+        (6, 9, 10_000),
+    ] {
+        let new = NewJob::new(issue_ref(&format!("h/o/r#{issue}")), "fix");
+        let run_at = Some(Timestamp(START_MS + delay_ms));
+        ids.push(bench.enqueue_new(NewJob { priority, run_at, ..new }).0);
+    }
+    let check = |id: u64, most: usize, expected: (u64, Option<u64>, Option<u64>, usize)| {
+        let found = bench.store.standing(JobId(id), most).expect("a read").expect("it is there");
+        assert_eq!(found.job.id, JobId(id));
+        let number = |id: Option<JobId>| id.map(|id| id.0);
+        let (running, first) = (number(found.running_of_issue), number(found.first_of_issue));
+        assert_eq!((found.notified, running, first, found.ahead), expected, "job {id}");
+    };
+    assert_eq!(bench.store.standing(JobId(99), 9).expect("a read"), None);
+    check(1, 9, (0, None, Some(2), 1));
+    check(3, 9, (0, None, None, 1));
+    check(7, 9, (0, None, Some(7), 2));
+    check(7, 1, (0, None, Some(7), 1));
+    // Time passes, and nobody claims.
+    bench.clock.advance_ms(10);
+    check(1, 9, (0, None, Some(2), 3));
+    check(7, 9, (0, None, Some(8), 4));
+    check(8, 9, (0, None, Some(8), 0));
+    check(7, 3, (0, None, Some(8), 3));
+    let claimed = bench.claim();
+    assert_eq!(claimed.id, ids[7]);
+    check(7, 9, (1, Some(8), Some(7), 4));
+    check(4, 9, (1, None, Some(4), 2));
+    check(6, 9, (1, None, Some(6), 3));
+    check(8, 9, (1, Some(8), Some(7), 0));
+    bench.one(Op::Pause { until: None }).expect("a pause");
+    let found = bench.store.standing(JobId(1), 9).expect("a read").expect("it is there");
+    assert!(found.paused.is_some());
 }
 
 fn one_issue_runs_one_job_at_a_time(bench: &Bench) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::job::{IssueRef, Job, JobId, Session, State, StateKind, order};
 use crate::store::apply::{self, Header, Tables};
 use crate::store::wake::{Hub, Watch};
-use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
+use crate::store::{Answer, ListQuery, Op, Page, Standing, Stats, Store, StoreError};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// Jobs in memory. For tests, and as the plainest statement of what a store does. [`Default`] goes
@@ -101,6 +101,34 @@ impl Store for MemoryStore {
             attempts: rows.header.attempts,
             account: rows.header.account,
         })
+    }
+
+    fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, StoreError> {
+        let rows = self.rows();
+        let now = self.now();
+        let Some(job) = rows.jobs.get(&id).cloned() else { return Ok(None) };
+        let mut heads: BTreeMap<&str, &Job> = BTreeMap::new();
+        for due in rows.jobs.values().filter(|job| order::is_due(job, now)) {
+            let head = heads.entry(due.issue.key()).or_insert(due);
+            if order::claim_order(due) < order::claim_order(head) {
+                *head = due;
+            }
+        }
+        let first_of_issue = heads.remove(job.issue.key()).map(|head| head.id);
+        let mut ahead = 0;
+        for head in heads.into_values() {
+            let is_before = order::claim_order(head) < order::claim_order(&job);
+            ahead += usize::from(is_before && rows.running_of(&head.issue)?.is_none());
+        }
+        Ok(Some(Standing {
+            now,
+            notified: rows.header.notified,
+            paused: rows.header.paused_at(now),
+            running_of_issue: rows.running_of(&job.issue)?,
+            first_of_issue,
+            ahead: ahead.min(ahead_max),
+            job,
+        }))
     }
 
     fn ended_until(

@@ -83,6 +83,14 @@ pub trait Store: Send + Sync {
     /// As for the trait.
     fn stats(&self) -> Result<Stats, StoreError>;
 
+    /// What is between a job and its turn, or `None` if there is no such job. Jobs that go before
+    /// it are counted up to `ahead_max`.
+    ///
+    /// # Errors
+    ///
+    /// As for the trait.
+    fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, StoreError>;
+
     /// Jobs that ended so and not after `at`, those that ended first, at most `limit`.
     ///
     /// # Errors
@@ -378,6 +386,28 @@ impl std::fmt::Display for Holder {
         let stopped = if *is_stopped { ", which is stopped" } else { "" };
         write!(f, "process {pid} ({program}){stopped}")
     }
+}
+
+/// What is between a job and its turn, at one moment. Of a job that is not pending, only what is
+/// said of the queue means anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Standing {
+    /// The job.
+    pub job: Job,
+    /// The moment.
+    pub now: Timestamp,
+    /// Jobs that are notified.
+    pub notified: u64,
+    /// The pause of the queue, while there is one.
+    pub paused: Option<Paused>,
+    /// The job of the same issue that is notified.
+    pub running_of_issue: Option<JobId>,
+    /// The first in claim order of the issue's jobs that are due.
+    pub first_of_issue: Option<JobId>,
+    /// Jobs of other issues that could be claimed now and go before it: one of each issue, at most
+    /// as many as were to be counted.
+    pub ahead: usize,
 }
 
 /// Why the store did not do it. Nothing was changed, unless it says otherwise.

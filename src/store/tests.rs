@@ -201,6 +201,10 @@ proptest! {
         prop_assert_eq!(redb.sessions().expect("a read"), sessions);
         let jobs = memory.jobs_after(JobId(1), 7).expect("a read");
         prop_assert_eq!(redb.jobs_after(JobId(1), 7).expect("a read"), jobs);
+        for id in (1..12).map(JobId) {
+            let standing = memory.standing(id, 3).expect("a read");
+            prop_assert_eq!(redb.standing(id, 3).expect("a read"), standing);
+        }
     }
 }
 

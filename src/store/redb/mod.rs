@@ -5,7 +5,9 @@
 mod file;
 mod guard;
 mod holder;
+mod look;
 mod read;
+mod standing;
 mod tables;
 mod verify;
 
@@ -18,20 +20,20 @@ use std::sync::{Arc, Mutex, Weak};
 
 use ::redb::backends::FileBackend;
 use ::redb::{
-    ConcurrencyMode, Database, DatabaseError, ReadTransaction, ReadableDatabase, TransactionError,
-    WriteTransaction,
+    ConcurrencyMode, Database, DatabaseError, ReadTransaction, TransactionError, WriteTransaction,
 };
 
 use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
 use crate::store::wake::{self, Watch};
-use crate::store::{Answer, ListQuery, Op, Page, Stats, Store, StoreError};
+use crate::store::{Answer, ListQuery, Op, Page, Standing, Stats, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
 use self::file::{ImpatientFile, with_patience};
 use self::guard::guard;
 use self::holder::{FileId, Refusals};
+use self::look::Handle;
 use self::tables::WriteTables;
 
 pub(crate) use self::guard::is_guarding;
@@ -56,7 +58,7 @@ pub struct RedbStore {
 
 /// A file that this process has open.
 struct Open {
-    database: Database,
+    database: Handle,
     id: FileId,
     refusals: Refusals,
 }
@@ -104,6 +106,10 @@ impl RedbStore {
                 tables.close()
             })?;
         }
+        self.check_known_schema()
+    }
+
+    fn check_known_schema(&self) -> Result<(), StoreError> {
         match self.schema()? {
             Some(SCHEMA) => Ok(()),
             Some(found) if found > SCHEMA => {
@@ -165,7 +171,11 @@ impl RedbStore {
 
     /// Becomes the one writer, or gives up after [`limits::STORE_WAIT_MS_MAX`].
     fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
-        let attempt = || match self.open.database.try_begin_write() {
+        let Some(database) = self.open.database.writer() else {
+            let source = io::ErrorKind::ReadOnlyFilesystem.into();
+            return Err(StoreError::Io { what: "write to", path: self.path.clone(), source });
+        };
+        let attempt = || match database.try_begin_write() {
             Ok(txn) => Ok(Some(txn)),
             Err(TransactionError::WouldBlock) => Ok(None),
             Err(error) => Err(error).or_damaged(&self.path),
@@ -260,6 +270,10 @@ impl Store for RedbStore {
         guard(&self.path, || self.reader()?.stats(self.now()))
     }
 
+    fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, StoreError> {
+        self.reader()?.standing(id, ahead_max, self.now())
+    }
+
     fn ended_until(
         &self,
         states: &[StateKind],
@@ -339,7 +353,7 @@ fn open_once(path: &Path) -> Result<Arc<Open>, StoreError> {
             error => with_holder(from_redb(path, error.into()), &refusals, id),
         })
     })?;
-    let opened = Arc::new(Open { database, id, refusals });
+    let opened = Arc::new(Open { database: Handle::Shared(database), id, refusals });
     open.retain(|_, known| known.strong_count() > 0);
     open.insert(path.canonicalize().map_err(io_error)?, Arc::downgrade(&opened));
     Ok(opened)

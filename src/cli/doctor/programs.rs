@@ -1,0 +1,54 @@
+//! Git, the agent, and who commits: for `init` too.
+
+use crate::agent::git::git;
+use crate::agent::{check_version, opencode_version};
+use crate::cli::context::{CliError, Context};
+use crate::cli::finding::Finding;
+use crate::cli::worker::{check_programs, committer};
+use crate::config::Config;
+
+/// Whether git and the agent are there and will do.
+pub(in crate::cli) fn look(context: &Context, config: &Config) -> Vec<Finding> {
+    let programs = match check_programs(context, config) {
+        Ok(()) => look_at_agent(config),
+        Err(error) => Finding::bad("programs", "git and the agent", error),
+    };
+    vec![programs, look_at_committer(config)]
+}
+
+/// The version of git, for whoever is to help.
+pub(super) fn git_version() -> Option<Finding> {
+    let output = git("/".as_ref()).arg("--version").output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?;
+    Some(Finding::good("git", said.trim()))
+}
+
+/// The default command needs an opencode that knows its options; another one is its writer's.
+fn look_at_agent(config: &Config) -> Finding {
+    let program = config.agent_command.program();
+    if !config.is_default_agent() {
+        return Finding::good("programs", format!("git, and the agent {program}"));
+    }
+    let what = "git, and the agent opencode";
+    match opencode_version(program) {
+        Err(error) => {
+            Finding::bad("programs", what, CliError::general(format!("opencode {error}")))
+        }
+        Ok(said) => match check_version(&said) {
+            Ok(version) => Finding::good("programs", format!("{what} {version}")),
+            Err(error) => Finding::bad("programs", what, CliError::general(error)),
+        },
+    }
+}
+
+fn look_at_committer(config: &Config) -> Finding {
+    match committer(config) {
+        Some(name) => Finding::good("committer", format!("commits are by {name}")),
+        None => Finding::trouble(
+            "committer",
+            "who commits",
+            "git does not know who you are, so commits will fail",
+            "git config --global user.name NAME, and user.email ADDRESS",
+        ),
+    }
+}

@@ -1,0 +1,254 @@
+//! What agents work with and leave: runs, processes, worktrees, clones, logs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::agent::AgentSettings;
+use crate::agent::checkup::{self, Blemish, Marked, RunLeft};
+use crate::cli::doctor::queue::Contents;
+use crate::cli::finding::{Finding, count, size, some};
+use crate::cli::{render, why};
+use crate::job::{JobId, limits};
+
+/// What was there before the queue was looked at: a job is in the queue before it leaves anything
+/// else, so what has no job then never had one, or has none any more.
+pub(super) struct Traces {
+    runs: io::Result<Vec<RunLeft>>,
+    marked: io::Result<Vec<Marked>>,
+    logs: Vec<(JobId, PathBuf)>,
+    blemishes: Vec<Blemish>,
+}
+
+impl Traces {
+    pub fn collect(settings: &AgentSettings) -> Traces {
+        Traces {
+            runs: checkup::runs(settings),
+            marked: checkup::marked(settings),
+            logs: logs(&settings.home),
+            blemishes: checkup::look(settings),
+        }
+    }
+}
+
+/// All of it; without the queue's contents, only what needs no queue to be judged.
+pub(super) fn look(
+    settings: &AgentSettings,
+    traces: Traces,
+    contents: Option<&Contents>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(contents) = contents {
+        findings.extend(match traces.runs {
+            Ok(runs) => look_at_runs(runs, contents),
+            Err(error) => vec![unreadable(&settings.home.join("runs"), &error.to_string())],
+        });
+        match traces.marked {
+            Ok(marked) => findings.extend(look_at_processes(&marked, contents)),
+            Err(error) => findings.push(unreadable(Path::new("/proc"), &error.to_string())),
+        }
+    }
+    let is_good = |blemish: &Blemish| match blemish {
+        Blemish::Branch { .. } | Blemish::Busy { .. } => true,
+        Blemish::Gone { .. }
+        | Blemish::NoWorktree { .. }
+        | Blemish::Foreign { .. }
+        | Blemish::GitLock { .. }
+        | Blemish::Unfinished { .. }
+        | Blemish::Unreadable { .. } => false,
+    };
+    let is_well = traces.blemishes.iter().all(is_good);
+    findings.extend(say_branches(&traces.blemishes));
+    findings.extend(traces.blemishes.into_iter().filter_map(say));
+    if let Some(contents) = contents {
+        findings.extend(look_at_sessions(settings, contents));
+        findings.extend(look_at_logs(&traces.logs, contents));
+    }
+    if is_well {
+        findings.push(Finding::good("worktrees", "clones and worktrees are as git knows them"));
+    }
+    findings
+}
+
+/// Folders of runs whose job has ended or is unknown; those that something lives in stay.
+fn look_at_runs(runs: Vec<RunLeft>, contents: &Contents) -> Vec<Finding> {
+    let is_over = |job| contents.ended.contains(&job) || !contents.jobs.contains(&job);
+    let over = runs.into_iter().filter(|run| run.job.is_some_and(is_over)).map(|run| run.folder);
+    let (held, left): (Vec<PathBuf>, Vec<PathBuf>) =
+        over.partition(|folder| checkup::is_run_held(folder));
+    let mut findings = Vec::new();
+    for folder in held {
+        let why = "its job has ended or is gone, and a process holds its lock";
+        let remedy = format!("`fuser {}` names it", folder.join("lock").display());
+        findings.push(Finding::trouble("runs", format!("run {}", name(&folder)), why, &remedy));
+    }
+    if !left.is_empty() {
+        let names: Vec<String> = left.iter().map(|folder| name(folder)).collect();
+        let what = count(left.len(), "run folder", "run folders");
+        let why = format!("the job has ended or is gone: {}", some(&names));
+        let remedy = "a worker removes those of ended jobs, and --fix all of them";
+        let remove = move || left.iter().try_for_each(|run| checkup::remove_run(run));
+        findings.push(Finding::trouble("runs", what, why, remedy).mended_by(remove));
+    }
+    findings
+}
+
+/// Processes of runs that no job has any more, or whose shim is dead.
+fn look_at_processes(marked: &[Marked], contents: &Contents) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for Marked { process, run } in marked {
+        let mut runs = contents.running.iter().filter_map(|job| job.lease()?.run.as_ref());
+        let why = match runs.find(|known| known.folder == *run) {
+            Some(known) if why::shim_lives(known) => continue,
+            Some(_) => "its shim is dead, and nothing holds its limits",
+            None => "no job is running there",
+        };
+        // It may have ended since it was seen, as it should.
+        if !process.is_alive() {
+            continue;
+        }
+        let pid = process.pid;
+        let program = process.arguments().into_iter().next().unwrap_or_default();
+        let what = format!("process {pid} ({program}) of run {run}");
+        let remedy = format!("`kill {pid}` ends it; a worker ends those of its jobs by itself");
+        findings.push(Finding::trouble("processes", what, why, &remedy));
+    }
+    findings
+}
+
+/// What is said of each alone.
+fn say(blemish: Blemish) -> Option<Finding> {
+    let shown = |path: &Path| path.display().to_string();
+    Some(match &blemish {
+        Blemish::Gone { folder, branch: Some(branch), .. } => {
+            let why = format!("the folder is gone, and git still knows it; {branch} is untouched");
+            let remedy = "the issue's next job makes it anew, and --fix lets git forget it";
+            let finding = Finding::trouble("worktrees", shown(folder), why, remedy);
+            finding.mended_by(move || checkup::mend(&blemish))
+        }
+        Blemish::Gone { clone, folder, branch: None } => {
+            let why = "the folder is gone, and its commits were on no branch";
+            let remedy = format!(
+                "git -C {} worktree list shows its commit; `git branch NAME COMMIT` keeps it",
+                clone.display()
+            );
+            Finding::trouble("worktrees", shown(folder), why, &remedy)
+        }
+        Blemish::NoWorktree { folder } => {
+            let why = "git knows no worktree there, so the issue's next job fails";
+            Finding::trouble(
+                "worktrees",
+                shown(folder),
+                why,
+                "look what is in it, and move it away",
+            )
+        }
+        Blemish::Foreign { folder } => {
+            let what = format!("{} is no issue's: kugetsu did not make it", shown(folder));
+            Finding::note("worktrees", what, "move it away, if it is not wanted there")
+        }
+        Blemish::GitLock { file, by: Some(pid), .. } => {
+            let what = format!("{} is there, and so is process {pid}", shown(file));
+            Finding::note("git-locks", what, "it goes when that git is done")
+        }
+        Blemish::GitLock { file, by: None, .. } => {
+            let why = "left by a git that was killed, and every other one fails on it";
+            let remedy = "remove it when no git works there, as --fix does";
+            let finding = Finding::trouble("git-locks", shown(file), why, remedy);
+            finding.mended_by(move || checkup::mend(&blemish))
+        }
+        Blemish::Busy { clone, pid, for_ms } => say_busy(clone, *pid, *for_ms),
+        Blemish::Branch { .. } => return None,
+        Blemish::Unfinished { folder } => {
+            let what = format!("{} is a clone that was interrupted", shown(folder));
+            Finding::note("clones", what, "the repository's next job begins it anew")
+        }
+        Blemish::Unreadable { what, why } => unreadable(what, why),
+    })
+}
+
+fn say_busy(clone: &Path, pid: i32, for_ms: u64) -> Finding {
+    let what =
+        format!("{}: git (pid {pid}) has worked on it for {}", name(clone), render::span(for_ms));
+    if for_ms < limits::REPOSITORY_HELD_MS_LONG {
+        return Finding::good("repositories", what);
+    }
+    let minutes = limits::GIT_MS_MAX / 60_000;
+    let why =
+        format!("that is long, and jobs of the repository wait; it is ended after {minutes} min");
+    Finding::trouble(
+        "repositories",
+        what,
+        why,
+        &format!("is the network slow? `kill {pid}` ends it now"),
+    )
+}
+
+fn say_branches(branches: &[Blemish]) -> Option<Finding> {
+    let name = |blemish: &Blemish| match blemish {
+        Blemish::Branch { clone, branch } => Some(format!("{branch} of {}", name(clone))),
+        _ => None,
+    };
+    let names: Vec<String> = branches.iter().filter_map(name).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let branches = count(names.len(), "branch has", "branches have");
+    let what = format!("{branches} no worktree: {}", some(&names));
+    let remedy = "the issue's next job goes on with it; `git branch -D` in the clone deletes it";
+    Some(Finding::note("branches", what, remedy))
+}
+
+/// Worktrees that no session knows.
+fn look_at_sessions(settings: &AgentSettings, contents: &Contents) -> Option<Finding> {
+    let mut known: BTreeSet<&str> = contents.sessions.iter().map(|s| s.issue.key()).collect();
+    // A running job makes its worktree before its session.
+    known.extend(contents.running.iter().map(|job| job.issue.key()));
+    let issues = settings.issues_with_worktree().unwrap_or_default();
+    let unknown = issues.iter().filter(|issue| !known.contains(issue.key()));
+    let names: Vec<String> = unknown.map(ToString::to_string).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let worktrees = count(names.len(), "worktree has", "worktrees have");
+    let what = format!("{worktrees} no session: {}", some(&names));
+    let remedy = "`kugetsu list` tells what is in them, `kugetsu prune` takes the clean ones away";
+    Some(Finding::note("sessions", what, remedy))
+}
+
+/// They are somebody's work, so they stay.
+fn look_at_logs(logs: &[(JobId, PathBuf)], contents: &Contents) -> Option<Finding> {
+    let gone = logs.iter().filter(|(job, _)| !contents.jobs.contains(job));
+    let gone: Vec<&PathBuf> = gone.map(|(_, path)| path).collect();
+    let bytes: u64 =
+        gone.iter().map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len())).sum();
+    let names: Vec<String> = gone.iter().map(|path| name(path)).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let logs = count(names.len(), "log", "logs");
+    let what = format!("{logs} of jobs that are gone, {}: {}", size(bytes), some(&names));
+    Some(Finding::note("logs", what, "rm them in logs/ when nobody needs them; --fix does not"))
+}
+
+fn logs(home: &Path) -> Vec<(JobId, PathBuf)> {
+    let Ok(entries) = fs::read_dir(home.join("logs")) else { return Vec::new() };
+    let log = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let id = name.strip_prefix("dev-")?.strip_suffix(".log")?.parse().ok()?;
+        Some((id, path))
+    };
+    let entries = entries.flatten().take(limits::ENTRIES_LOOKED_AT_MAX);
+    let mut logs: Vec<(JobId, PathBuf)> = entries.filter_map(|entry| log(entry.path())).collect();
+    logs.sort();
+    logs
+}
+
+fn unreadable(what: &Path, why: &str) -> Finding {
+    Finding::trouble("unreadable", what.display().to_string(), why, "is it whole, and yours?")
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

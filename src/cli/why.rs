@@ -1,0 +1,241 @@
+//! `queue why`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::context::{CliError, Context, print};
+use crate::cli::exit::Exit;
+use crate::cli::render::{self, Format};
+use crate::config::Config;
+use crate::daemon::{self, Seen};
+use crate::job::why::{Ahead, Facts, Pause, Why, why};
+use crate::job::{Job, JobId, Run, StateKind, WorkerId, limits, order};
+use crate::process::identity::{self, Identity};
+use crate::process::lock::State;
+use crate::queue::Queue;
+use crate::store::Standing;
+use crate::time::Timestamp;
+
+#[derive(Args)]
+#[command(after_help = "\
+Everything that a job waits for, with the next step for each; first what would
+hold it longest. Of a job that runs or has ended it tells that. `queue show`
+prints the first reason too.
+
+Examples:
+  kugetsu queue why 42
+  kugetsu queue why 42 --format=json | jq -r '.reasons[0].code'")]
+pub(super) struct Arguments {
+    /// The job's number
+    id: JobId,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+    let config = context.config()?;
+    let queue = context.queue(&config)?;
+    let id = arguments.id;
+    let standing = look(&queue, id)?.ok_or_else(|| CliError::no_such_job(id))?;
+    let reasons = reasons(&standing, &config)?;
+    print(&match arguments.format {
+        Format::Json => format!("{:#}\n", json(&standing, &reasons)),
+        Format::Text => text(&standing, &reasons),
+    })?;
+    Ok(Exit::Success)
+}
+
+/// What a pending job waits for most, in words.
+pub(super) fn first_reason(
+    queue: &Queue,
+    config: &Config,
+    job: &Job,
+) -> Result<Option<String>, CliError> {
+    if job.state.kind() != StateKind::Pending {
+        return Ok(None);
+    }
+    let Some(standing) = look(queue, job.id)? else { return Ok(None) };
+    // It may have been claimed in between.
+    if standing.job.state.kind() != StateKind::Pending {
+        return Ok(None);
+    }
+    let reasons = reasons(&standing, config)?;
+    Ok(reasons.first().map(|reason| detail(reason, standing.now)))
+}
+
+/// Whether a worker lives that takes jobs: one that was made for a single job takes no others.
+pub(super) fn takes_jobs(seen: &Seen) -> bool {
+    match seen.state {
+        State::Free => false,
+        State::Held(None) => true,
+        State::Held(Some(holder)) => {
+            holder.process.arguments().get(1).is_none_or(|verb| verb != "supervise")
+        }
+    }
+}
+
+/// Whether the worker of a running job lives; `None` if nothing tells.
+pub(super) fn worker_lives(workers: &[Seen], job: &Job, now: Timestamp) -> Option<bool> {
+    let lease = job.lease()?;
+    match workers.iter().find(|seen| seen.worker == lease.worker) {
+        Some(seen) => Some(seen.state != State::Free),
+        None => order::is_lapsed(job, now).then_some(false),
+    }
+}
+
+/// Whether the shim of a run lives.
+pub(super) fn shim_lives(run: &Run) -> bool {
+    let shim = Identity { pid: run.pid, start_time: run.start_time };
+    identity::boot_id().is_ok_and(|boot| boot == run.boot_id) && shim.is_alive()
+}
+
+fn look(queue: &Queue, id: JobId) -> Result<Option<Standing>, CliError> {
+    Ok(queue.standing(id, limits::AHEAD_COUNTED_MAX)?)
+}
+
+fn reasons(standing: &Standing, config: &Config) -> Result<Vec<Why>, CliError> {
+    let workers = daemon::workers_in(&config.workers())?;
+    let job = &standing.job;
+    let run = job.lease().and_then(|lease| lease.run.as_ref());
+    let ahead = standing.ahead as u64;
+    Ok(why(&Facts {
+        job,
+        now: standing.now,
+        cap: config.max_agents,
+        notified: standing.notified,
+        pause: standing.paused.map(|paused| match paused.until {
+            Some(until) => Pause::Until(until),
+            None => Pause::UntilResume,
+        }),
+        running_of_issue: standing.running_of_issue,
+        first_of_issue: standing.first_of_issue,
+        ahead: match standing.ahead < limits::AHEAD_COUNTED_MAX {
+            true => Ahead::Exactly(ahead),
+            false => Ahead::AtLeast(ahead),
+        },
+        has_worker: workers.iter().any(takes_jobs),
+        worker_lives: worker_lives(&workers, job, standing.now),
+        shim_lives: run.map(shim_lives),
+    }))
+}
+
+fn json(standing: &Standing, reasons: &[Why]) -> Value {
+    let job = &standing.job;
+    let reason = |why: &Why| {
+        let mut value = json!({
+            "code": why.code(),
+            "detail": detail(why, standing.now),
+            "next": next_step(why, job.id),
+        });
+        if let Some(id) = why.other_job() {
+            value["job"] = json!(id.0);
+        }
+        value
+    };
+    let reasons: Vec<Value> = reasons.iter().map(reason).collect();
+    json!({
+        "id": job.id.0,
+        "issue_ref": job.issue.to_string(),
+        "state": job.state.kind().name(),
+        "reasons": reasons,
+    })
+}
+
+fn text(standing: &Standing, reasons: &[Why]) -> String {
+    let job = &standing.job;
+    let kind = job.state.kind();
+    let verb = if kind == StateKind::Pending { ", and waits for" } else { "" };
+    let mut text = format!("Job {} ({}) is {kind}{verb}:\n", job.id, job.issue);
+    for reason in reasons {
+        let _ = writeln!(text, "  {}", detail(reason, standing.now));
+        let _ = writeln!(text, "    {}", next_step(reason, job.id));
+    }
+    text
+}
+
+/// In words that go on after "it waits for", or after its state.
+fn detail(why: &Why, now: Timestamp) -> String {
+    let in_time = |until: Timestamp| format!("in {} ({until})", render::ahead(now, until));
+    let ago = |since: Timestamp| render::ago(now, since);
+    match why {
+        Why::NoWorker => "a worker: none is running".into(),
+        Why::Paused(Pause::UntilResume) => "the end of the queue's pause, which has no end".into(),
+        Why::Paused(Pause::Until(until)) => {
+            format!("the end of the queue's pause, {}", in_time(*until))
+        }
+        Why::Delayed { until, after: Some(reason) } => {
+            format!("its next attempt, {}, after {reason}", in_time(*until))
+        }
+        Why::Delayed { until, after: None } => {
+            format!("its time, {}, as it was asked for", in_time(*until))
+        }
+        Why::IssueBusy(id) => format!("job {id} of the same issue, which is at work"),
+        Why::CapReached { running, cap } => {
+            format!("a free agent: {running} run, and {cap} may")
+        }
+        Why::IssueTurn(id) => format!("job {id} of the same issue, which goes first"),
+        Why::Behind(ahead) => {
+            let (least, count) = match ahead {
+                Ahead::Exactly(count) => ("", *count),
+                Ahead::AtLeast(count) => ("at least ", *count),
+            };
+            let jobs = if count == 1 { "1 job goes" } else { &format!("{count} jobs go") };
+            format!("its turn: {least}{jobs} first")
+        }
+        Why::Next => "nothing: it is next, and a worker takes it in a moment".into(),
+        Why::Starting { worker, since } => {
+            format!("its agent is about to start: claimed {} ago by {worker}", ago(*since))
+        }
+        Why::Running { worker, since } => {
+            format!("its agent has run for {}, looked after by {worker}", ago(*since))
+        }
+        Why::Cancelling => "it was called off, and its agent is being ended".into(),
+        Why::WorkerGone(WorkerId(worker)) => format!("its worker {worker} is gone"),
+        Why::AgentGone => {
+            "its agent's shim is gone, and nobody has recorded how it ended yet".into()
+        }
+        Why::Ended(outcome) if outcome.detail.is_empty() => {
+            format!("it ended {} ago: {}", ago(outcome.finished_at), outcome.reason)
+        }
+        Why::Ended(outcome) => {
+            let (ago, reason) = (ago(outcome.finished_at), outcome.reason);
+            format!("it ended {ago} ago: {reason}, {}", outcome.detail)
+        }
+    }
+}
+
+/// What a person can do about it.
+fn next_step(why: &Why, id: JobId) -> String {
+    match why {
+        Why::NoWorker => "`kugetsu worker` runs one, `kugetsu queue-daemon start` one in the \
+                          background"
+            .into(),
+        Why::Paused(_) => "`kugetsu queue resume` ends it now".into(),
+        Why::Delayed { .. } => format!("`kugetsu queue edit {id} --delay=0s` lets it run now"),
+        Why::IssueBusy(other) => {
+            format!(
+                "`kugetsu logs {other} -f` shows what it does, `kugetsu queue cancel {other}` ends it"
+            )
+        }
+        Why::CapReached { .. } => "`kugetsu queue list --state=notified` lists those that run; \
+                                   MAX_CONCURRENT_AGENTS says how many may"
+            .into(),
+        Why::IssueTurn(_) | Why::Behind(_) => {
+            format!("nothing to do; `kugetsu queue edit {id} --priority=N` lets it go earlier")
+        }
+        Why::Next => "nothing to do".into(),
+        Why::Starting { .. } => "nothing to do: clone and worktree may take a while".into(),
+        Why::Running { .. } => {
+            format!("`kugetsu logs {id} -f` shows what it does, `kugetsu wait {id}` waits for it")
+        }
+        Why::Cancelling => "nothing to do: it has KUGETSU_KILL_GRACE to end by itself".into(),
+        Why::WorkerGone(_) => "the next worker takes it over: `kugetsu worker`, or `kugetsu \
+                               queue-daemon start`"
+            .into(),
+        Why::AgentGone => "its worker does, or the next one: `kugetsu doctor` looks for one".into(),
+        Why::Ended(_) => format!("`kugetsu queue retry {id}` runs it again"),
+    }
+}
