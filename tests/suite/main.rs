@@ -15,4 +15,5 @@ mod support;
 mod tidy;
 mod trouble;
 mod trouble_git;
+mod torture;
 mod verbs;
