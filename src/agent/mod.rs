@@ -237,10 +237,16 @@ impl From<GitError> for Cut {
 
 impl From<QueueError> for Cut {
     fn from(error: QueueError) -> Cut {
-        if is_lease_lost(&error) {
-            return Cut::LeftAlone;
+        match &error {
+            error if is_lease_lost(error) => Cut::LeftAlone,
+            // What is recorded is what counts, also of a run that is over: whoever looks next, when
+            // the store answers, goes on from there.
+            QueueError::Store(_) => {
+                tracing::warn!(%error, "the store does not answer; the job is looked at again");
+                Cut::LeftAlone
+            }
+            error => Report::new(Reason::StartFailed, error.to_string()).into(),
         }
-        Report::new(Reason::StartFailed, error.to_string()).into()
     }
 }
 

@@ -228,6 +228,31 @@ fn a_stopped_worker_loses_its_agent_to_another_and_lets_go_of_it() {
 }
 
 #[test]
+fn a_run_that_is_over_is_judged_by_what_it_left_however_busy_the_queue_is() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    world.set("KUGETSU_LEASE", "300ms");
+    world.set("KUGETSU_POLL_INTERVAL", "50ms");
+    let id = world.enqueue(1, &[]);
+    let mut first = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    first.kill();
+    let _second = world.worker(&[]);
+    wait_for_word(&world, ADOPTED, 1);
+    // Somebody hangs in a write while the run comes to its end.
+    let mut builder = redb::Database::builder();
+    builder.set_concurrency_mode(redb::ConcurrencyMode::MultiWriter);
+    let database = builder.open(world.home().join("queue.redb")).expect("a queue");
+    let held = wait_for("the queue", || database.begin_write().ok());
+    let_go(&world);
+    wait_for("the end of the agent", || (!is_alive(agent)).then_some(()));
+    wait_for_word(&world, "the queue is busy", 2);
+    held.abort().expect("an abort");
+    assert_eq!(reasons(&world.ended(id)), ["done"]);
+    assert_eq!(begun(&world).len(), 1, "it is not done again");
+}
+
+#[test]
 fn a_worker_that_dies_while_it_prepares_costs_nothing_and_blocks_nobody() {
     let mut world = World::new();
     waiting_agent(&mut world);

@@ -430,13 +430,18 @@ fn check_end(torture: &Torture) -> BTreeMap<String, usize> {
             None => (None, &[][..]),
         };
         let outcome = job.outcome().unwrap_or_else(|| panic!("{job:#?} has not ended"));
-        assert!(last.is_none_or(|reason| reason == outcome.reason), "{job:#?}");
+        let is_cancelled = outcome.reason == Reason::Cancelled;
+        // Between two attempts it is cancelled without one.
+        assert!(is_cancelled || last.is_some_and(|reason| reason == outcome.reason), "{job:#?}");
         let over = [Reason::Done, Reason::Cancelled];
         assert!(others.iter().all(|attempt| !over.contains(&attempt.report.reason)), "{job:#?}");
         let was_cancelled = acknowledged.cancelled.contains(id);
-        let is_cancelled = job.state.kind() == StateKind::Cancelled;
+        assert_eq!(is_cancelled, job.state.kind() == StateKind::Cancelled, "{job:#?}");
         assert_eq!(was_cancelled, is_cancelled, "{job:#?}");
-        *reasons.entry(outcome.reason.to_string()).or_default() += 1;
+        for attempt in &job.attempts {
+            *reasons.entry(attempt.report.reason.to_string()).or_default() += 1;
+            if ["start_failed", "worktree_failed", "deferred"].contains(&&*attempt.report.reason.to_string()) { eprintln!("DETAIL {id} {:?}", attempt.report); }
+        }
     }
     assert_eq!(torture.store.verify().expect("a read"), Vec::<String>::new());
     reasons
