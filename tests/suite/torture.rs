@@ -28,8 +28,21 @@ const BLOWS: u64 = 70;
 const BACKLOG: u64 = 8;
 /// Jobs that the observer sees at most.
 const JOBS_MAX: usize = 100_000;
+/// Looks for a moment to come, a millisecond apart.
+const AIM_LOOKS_MAX: u32 = 400;
 /// Longest time that a process is stopped, in milliseconds.
 const STOP_MS_MAX: u64 = 2_000;
+
+/// Moments that blows are aimed at, by what a worker says just before.
+const MOMENTS: [&str; 7] = [
+    "claimed job",
+    "worktree ready",
+    "starting the shim",
+    "the shim is at its gate",
+    "agent started",
+    "taken over",
+    "git arguments=[\"worktree\", \"add\"",
+];
 
 /// What the agents do, by the first word of their message.
 const KINDS: [&str; 9] =
@@ -105,13 +118,13 @@ struct Torture {
 #[derive(Clone, PartialEq)]
 struct Target {
     pid: i32,
-    start_time: String,
+    start_time: u64,
 }
 
 impl Target {
     fn of(pid: i32) -> Option<Target> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let start_time = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.to_string();
+        let start_time = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
         Some(Target { pid, start_time })
     }
 
@@ -270,8 +283,13 @@ struct Chaos<'t, 's, 'e> {
 
 impl Chaos<'_, '_, '_> {
     fn blow(&mut self) {
-        let_pass(self.random.up_to_ms(300));
-        let place = pick(&mut self.random, WORKERS);
+        if self.random.below(2) == 0 {
+            let_pass(self.random.up_to_ms(300));
+        } else {
+            self.aim();
+        }
+        let place = self.worker_of_newest_shim();
+        let place = place.unwrap_or_else(|| pick(&mut self.random, WORKERS));
         match self.random.below(16) {
             0..=3 => self.workers[place].kill(),
             4 => self.workers[place].signal(Signal::SIGTERM),
@@ -291,6 +309,30 @@ impl Chaos<'_, '_, '_> {
             }
         }
         self.replace_the_dead();
+    }
+
+    /// Waits a while for the moment just after a worker says a certain thing.
+    fn aim(&mut self) {
+        let words = MOMENTS[pick(&mut self.random, MOMENTS.len())];
+        let log = self.torture.world.root().join("worker.log");
+        let said = || fs::read(&log).unwrap_or_default();
+        let from = said().len();
+        for _ in 0..AIM_LOOKS_MAX {
+            if String::from_utf8_lossy(&said()[from..]).contains(words) {
+                break;
+            }
+            let_pass(Duration::from_millis(1));
+        }
+        let_pass(self.random.up_to_ms(8));
+    }
+
+    /// Half of the times, the one that has just begun a run.
+    fn worker_of_newest_shim(&mut self) -> Option<usize> {
+        let newest = self.torture.shims().into_iter().max_by_key(|shim| shim.start_time)?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", newest.pid)).ok()?;
+        let parent: i32 = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+        let place = self.workers.iter().position(|worker| worker.pid() == parent)?;
+        (self.random.below(2) == 0).then_some(place)
     }
 
     fn any_of(&mut self, targets: &[Target]) -> Option<Target> {
@@ -440,7 +482,6 @@ fn check_end(torture: &Torture) -> BTreeMap<String, usize> {
         assert_eq!(was_cancelled, is_cancelled, "{job:#?}");
         for attempt in &job.attempts {
             *reasons.entry(attempt.report.reason.to_string()).or_default() += 1;
-            if ["start_failed", "worktree_failed", "deferred"].contains(&&*attempt.report.reason.to_string()) { eprintln!("DETAIL {id} {:?}", attempt.report); }
         }
     }
     assert_eq!(torture.store.verify().expect("a read"), Vec::<String>::new());
