@@ -349,7 +349,7 @@ fn what_hides_from_the_lock_of_a_killed_shim_is_found_by_its_marker() {
 }
 
 #[test]
-fn a_worktree_that_is_half_made_is_made_again_and_a_stale_index_lock_removed() {
+fn a_worktree_that_is_half_made_is_made_again_and_stale_locks_of_git_are_removed() {
     let mut world = World::new();
     world.agent("echo $KUGETSU_JOB >> x; git add x; git commit -qm \"$KUGETSU_JOB\"");
     let first = world.enqueue(1, &[]);
@@ -368,13 +368,27 @@ fn a_worktree_that_is_half_made_is_made_again_and_a_stale_index_lock_removed() {
     assert_eq!(world.git(&worktree, &["status", "--porcelain"]), "");
     // As a git leaves it that is killed in `git commit`.
     let own = world.git(&worktree, &["rev-parse", "--absolute-git-dir"]);
-    let lock = std::path::Path::new(&own).join("index.lock");
-    fs::write(&lock, "").expect("a file");
+    let branch = world.git(&worktree, &["symbolic-ref", "HEAD"]);
+    for lock in ["index.lock", "HEAD.lock", &format!("../../{branch}.lock")] {
+        fs::write(std::path::Path::new(&own).join(lock), "").expect("a file");
+    }
     let third = world.enqueue(1, &[]);
     world.work();
     assert_eq!(world.state(third), "completed", "{}", world.log(third));
     let log = world.git(&worktree, &["log", "--reverse", "--format=%s"]);
     assert_eq!(log, format!("begin\n{first}/1\n{second}/1\n{third}/1"));
+}
+
+#[test]
+fn an_empty_folder_is_not_in_the_way_of_a_worktree() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let_go(&world);
+    // As a machine leaves it that goes down when git has made the folder and nothing else.
+    fs::create_dir_all(world.worktree(1)).expect("a folder");
+    let id = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.state(id), "completed", "{}", world.log(id));
 }
 
 #[test]
