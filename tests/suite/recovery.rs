@@ -505,11 +505,13 @@ fn behind_a_gate_that_closes_nothing_runs() {
     let run = root.join("run");
     fs::create_dir_all(&run).expect("a folder");
     fs::write(root.join("stdin"), "").expect("a file");
+    fs::write(root.join("message"), "fix it").expect("a file");
     fs::write(root.join("log"), "").expect("a file");
     let spec = json!({
         "arguments": ["touch", root.join("ran")],
         "folder": root, "stdin": root.join("stdin"), "log": root.join("log"),
         "environment": [], "environment_removed": [],
+        "places": [[root.join("message"), root.join("worktree/.kugetsu/message")]],
         "timeout_ms": 10_000, "kill_grace_ms": 100, "log_bytes_max": 1000,
     });
     fs::write(run.join("spec.json"), spec.to_string()).expect("a file");
@@ -520,6 +522,7 @@ fn behind_a_gate_that_closes_nothing_runs() {
         assert_eq!(run.join("started").exists(), runs, "after {word:?}");
         assert_eq!(run.join("exit.json").exists(), runs, "after {word:?}");
         assert_eq!(root.join("ran").exists(), runs, "after {word:?}");
+        assert_eq!(root.join("worktree/.kugetsu/message").exists(), runs, "after {word:?}");
     }
     let record: Value =
         serde_json::from_slice(&fs::read(run.join("exit.json")).expect("a file")).expect("JSON");

@@ -484,6 +484,13 @@ fn check_end(torture: &Torture) -> BTreeMap<String, usize> {
             *reasons.entry(attempt.report.reason.to_string()).or_default() += 1;
         }
     }
+    for line in torture.ledger().iter().filter(|line| line[0] == "begin") {
+        let [_, _, job, run, kind] = &line[..] else { panic!("{line:?}") };
+        let id = job.split('/').next().and_then(|id| id.parse().ok()).expect("a number");
+        let is_reminder = run.ends_with("-2");
+        let expected = if is_reminder { "You" } else { &jobs[&id].message };
+        assert_eq!(Some(&**kind), expected.split(' ').next(), "{run} has read another message");
+    }
     assert_eq!(torture.store.verify().expect("a read"), Vec::<String>::new());
     reasons
 }
