@@ -13,7 +13,7 @@ mod sessions;
 mod sharing;
 mod support;
 mod tidy;
+mod torture;
 mod trouble;
 mod trouble_git;
-mod torture;
 mod verbs;
