@@ -307,7 +307,8 @@ impl Executor for AgentExecutor {
                 Ok(Some(_lock)) => fs::remove_dir_all(&folder),
                 Err(error) => Err(error),
             };
-            if let Err(error) = removed {
+            // Another worker may tidy up at the same time.
+            if let Some(error) = removed.err().filter(|e| e.kind() != io::ErrorKind::NotFound) {
                 tracing::warn!(folder = %folder.display(), %error, "cannot remove");
             }
         }
