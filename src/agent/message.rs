@@ -1,13 +1,12 @@
 //! What an agent is given to read, and the heading of its log.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::agent::repository::Worktree;
 use crate::job::Job;
-use crate::process::run::{private_file, write_whole};
+use crate::process::run::{RunDir, private_file, write_whole};
 use crate::time::Timestamp;
 
 /// What an agent is told that left changes and no commit.
@@ -20,11 +19,14 @@ pub(super) fn message_file(worktree: &Path) -> PathBuf {
     worktree.join(".kugetsu/msg.txt")
 }
 
-/// The message, byte for byte, and beside it what it is about.
-pub(super) fn write_message(job: &Job, worktree: &Worktree, message: &str) -> io::Result<()> {
-    let folder = worktree.folder.join(".kugetsu");
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    write_whole(&folder.join("msg.txt"), message.as_bytes())?;
+/// Writes the message, byte for byte, and what it is about into the folder of the run; gives the
+/// places where the shim puts them for the agent.
+pub(super) fn write_message(
+    job: &Job,
+    worktree: &Worktree,
+    text: &str,
+    run: &RunDir,
+) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let context = format!(
         "issue: {}\nbranch: {}\nbase: {}\njob: {}\nattempt: {}\n",
         job.issue,
@@ -33,7 +35,12 @@ pub(super) fn write_message(job: &Job, worktree: &Worktree, message: &str) -> io
         job.id,
         job.attempt_number()
     );
-    write_whole(&folder.join("context.txt"), context.as_bytes())
+    let mut places = Vec::new();
+    for (name, text) in [("msg.txt", text), ("context.txt", &context)] {
+        write_whole(&run.file(name), text.as_bytes())?;
+        places.push((run.file(name), worktree.folder.join(".kugetsu").join(name)));
+    }
+    Ok(places)
 }
 
 /// Adds a heading to the log, and says where the run's own output will begin.

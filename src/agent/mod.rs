@@ -238,10 +238,16 @@ impl From<GitError> for Cut {
 
 impl From<QueueError> for Cut {
     fn from(error: QueueError) -> Cut {
-        if is_lease_lost(&error) {
-            return Cut::LeftAlone;
+        match &error {
+            error if is_lease_lost(error) => Cut::LeftAlone,
+            // What is recorded is what counts, also of a run that is over: whoever looks next, when
+            // the store answers, goes on from there.
+            QueueError::Store(_) => {
+                tracing::warn!(%error, "the store does not answer; the job is looked at again");
+                Cut::LeftAlone
+            }
+            error => Report::new(Reason::StartFailed, error.to_string()).into(),
         }
-        Report::new(Reason::StartFailed, error.to_string()).into()
     }
 }
 
@@ -296,7 +302,9 @@ impl Executor for AgentExecutor {
 
     fn tidy(&self, id: JobId) {
         for folder in self.runs_of(id) {
-            if let Err(error) = leftover::remove(&RunDir::at(&folder)) {
+            let removed = leftover::remove(&RunDir::at(&folder));
+            // Another worker may tidy up at the same time.
+            if let Some(error) = removed.err().filter(|e| e.kind() != io::ErrorKind::NotFound) {
                 tracing::warn!(folder = %folder.display(), %error, "cannot remove");
             }
         }
@@ -474,8 +482,9 @@ impl AgentExecutor {
         entries.flatten().map(|entry| entry.path()).filter(ours).collect()
     }
 
-    /// Starts the agent: shim, gate, record, and only then the word. Nothing that another holder
-    /// of the job could see is written before the record, which fails when the lease is lost.
+    /// Starts the agent: shim, gate, record, and only then the word. What another holder of the
+    /// job could see is written by the shim, past its gate: this worker may be stopped at any line,
+    /// and go on when the job is another's.
     fn start(
         &self,
         job: &Job,
@@ -487,7 +496,10 @@ impl AgentExecutor {
     ) -> Result<(Running, Plan), Cut> {
         dir.create().map_err(start_failed("make the run's folder"))?;
         let log = self.settings.log(job.id);
-        let spec = self.spec(job, worktree, session, dir);
+        let text = if round.number == 1 { &job.message } else { message::REMINDER };
+        let places = message::write_message(job, worktree, text, dir)
+            .map_err(start_failed("write the message"))?;
+        let spec = RunSpec { places, ..self.spec(job, worktree, session, dir) };
         dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
         tracing::debug!(job = %job.id, "starting the shim");
         let gated = spawn::spawn(&self.settings.shim, dir, &self.settings.secrets)
@@ -502,8 +514,6 @@ impl AgentExecutor {
             started_at: control.now(),
             round: round.number,
         })?;
-        let text = if round.number == 1 { &job.message } else { message::REMINDER };
-        message::write_message(job, worktree, text).map_err(start_failed("write the message"))?;
         let log_from = message::begin_log(&log, job, round.number, control.now())
             .map_err(start_failed(&format!("write the log {}", log.display())))?;
         let plan = Plan {
@@ -559,6 +569,7 @@ impl AgentExecutor {
             folder: worktree.folder.clone(),
             stdin: message::message_file(&worktree.folder),
             log: self.settings.log(job.id),
+            places: Vec::new(),
             environment: environment.map(|(name, value)| (name.into(), value.clone())).into(),
             environment_removed: environment_removed().map(str::to_string).collect(),
             timeout_ms: job.timeout_ms.unwrap_or(self.settings.timeout_ms),

@@ -271,7 +271,10 @@ fn place_worktree(
                     let found = entry.branch.as_deref().unwrap_or("no branch");
                     tracing::warn!(folder = %path, "is on {found}, not on {branch}");
                 }
-                return clear_index_lock(Path::new(&own), folder);
+                let head = clone.join("refs/heads").join(format!("{branch}.lock"));
+                let own = Path::new(&own);
+                let locks = [own.join("index.lock"), own.join("HEAD.lock"), head];
+                return locks.iter().try_for_each(|lock| clear_lock(lock, folder));
             }
             // Whoever made it died half-way: no agent was in it yet.
             tracing::warn!(folder = %path, "was not made whole; making it again");
@@ -283,6 +286,8 @@ fn place_worktree(
             git.ask(clone, &["worktree", "unlock", &path])?;
             git.run(clone, &["worktree", "prune"])?;
         }
+        // As a machine leaves it that went down in `git worktree add`.
+        (None, true) if is_empty(folder) => {}
         (None, true) => {
             let why = format!(
                 "{path} is in the way: it is no worktree of ours (move it away, and retry)"
@@ -336,17 +341,21 @@ fn add_worktree(
     git.run(clone, &add).map(drop)
 }
 
-/// A git that was killed leaves its lock on the index, and every later one fails on it. It is
-/// removed when nobody works in the folder.
-fn clear_index_lock(own: &Path, folder: &Path) -> Result<(), GitError> {
-    let lock = own.join("index.lock");
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// A git that was killed leaves its lock on the index, on HEAD or on the branch, and every later one
+/// fails on it. It is removed when nobody works in the folder.
+fn clear_lock(lock: &Path, folder: &Path) -> Result<(), GitError> {
     if !lock.exists() {
         return Ok(());
     }
     match tree::somebody_in(folder) {
         Ok(None) => {
             tracing::warn!(lock = %lock.display(), "left by a git that was killed: removed");
-            fs::remove_file(&lock).map_err(|error| refused("remove index.lock", &error))
+            let what = format!("remove {}", lock.display());
+            fs::remove_file(lock).map_err(|error| refused(&what, &error))
         }
         Ok(Some(_)) => {
             tracing::warn!(lock = %lock.display(), "is there, and so is somebody: left alone");

@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::UNIX_EPOCH;
 
 use crossbeam_channel::Sender;
 
@@ -19,6 +20,8 @@ use crate::worker::Event;
 
 /// The ending of the files.
 const LOCK: &str = "lock";
+/// The ending of one that is being made.
+const DRAFT: &str = "new";
 
 /// A worker, as the file of its name tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,13 +80,7 @@ impl Presence {
     /// worker is gone; another one removes it when no job needs to know.
     pub fn announce(&self, worker: &WorkerId, now: Timestamp) -> io::Result<Held> {
         let path = self.file(worker);
-        for _ in 0..limits::LOCK_LOOKS_MAX {
-            // Somebody who clears up may take a file away that nobody holds yet.
-            if let Some(held) = lock::try_take(&path, now)? {
-                return Ok(held);
-            }
-        }
-        Err(io::Error::other(format!("another process holds {}", path.display())))
+        lock::take_new(&path, &path.with_extension(DRAFT), now)
     }
 
     /// Whether nobody looks after a running job: its lease ran out, or its worker is known to be
@@ -130,6 +127,9 @@ impl Presence {
         for path in self.files()?.into_iter().filter(|path| !needed.contains(path)) {
             lock::remove_if_free(&path, now)?;
         }
+        for path in self.files_with(DRAFT)?.into_iter().filter(|path| is_forgotten(path, now)) {
+            lock::remove_if_free(&path, now)?;
+        }
         Ok(())
     }
 
@@ -138,13 +138,72 @@ impl Presence {
     }
 
     fn files(&self) -> io::Result<Vec<PathBuf>> {
-        let is_workers = |path: &PathBuf| path.extension().is_some_and(|ending| ending == LOCK);
-        let entries = fs::read_dir(&self.folder)?.flatten();
-        Ok(entries.map(|entry| entry.path()).filter(is_workers).collect())
+        self.files_with(LOCK)
     }
+
+    fn files_with(&self, ending: &str) -> io::Result<Vec<PathBuf>> {
+        let has_it = |path: &PathBuf| path.extension().is_some_and(|found| found == ending);
+        let entries = fs::read_dir(&self.folder)?.flatten();
+        Ok(entries.map(|entry| entry.path()).filter(has_it).collect())
+    }
+}
+
+/// Whether whoever began to make this file is gone: it takes a moment.
+fn is_forgotten(path: &Path, now: Timestamp) -> bool {
+    let Ok(changed) = fs::metadata(path).and_then(|metadata| metadata.modified()) else {
+        return false;
+    };
+    let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    u128::from(now.0) > changed + u128::from(limits::LOCK_DRAFT_MS_MAX)
 }
 
 /// What cannot be looked at counts as held: the lease says when that ends.
 fn is_held(path: &Path) -> bool {
     !matches!(lock::look(path), Ok(State::Free))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_who_clears_up_takes_the_file_of_a_worker_that_comes() {
+        const NOW: Timestamp = Timestamp(7);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let presence = Presence::at(folder.path()).expect("a folder");
+        // Dropped by a panic too.
+        let coming = Arc::new(());
+        thread::scope(|scope| {
+            let still_coming = Arc::downgrade(&coming);
+            let presence = &presence;
+            scope.spawn(move || {
+                while still_coming.strong_count() > 0 {
+                    // Who removes a file finds it gone at times, or held.
+                    let _ = presence.clear_up(&[], NOW);
+                }
+            });
+            let coming = coming;
+            for number in 0..300 {
+                let worker = WorkerId(format!("host.example-{number}"));
+                let held = presence.announce(&worker, NOW).expect("it is its own");
+                assert!(presence.file(&worker).exists());
+                drop(held);
+            }
+            drop(coming);
+        });
+        presence.clear_up(&[], NOW).expect("nobody is there");
+        assert_eq!(presence.files().expect("a folder"), [""; 0].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_file_that_was_never_finished_goes_in_the_end() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let presence = Presence::at(folder.path()).expect("a folder");
+        let draft = folder.path().join("host-1.new");
+        fs::write(&draft, "").expect("a file");
+        for (now, is_there) in [(Timestamp(0), true), (Timestamp(u64::MAX), false)] {
+            presence.clear_up(&[], now).expect("a folder");
+            assert_eq!(draft.exists(), is_there);
+        }
+    }
 }

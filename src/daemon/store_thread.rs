@@ -113,7 +113,9 @@ impl Clerk {
                 Request::Claim => self.claim(),
                 Request::Finish(id, token, report) => self.finish(id, token, report),
                 Request::LetGo(id, token) => {
-                    if let Err(error) = self.queue.renew(id, token, 0) {
+                    let let_go = self.queue.renew(id, token, 0);
+                    // Somebody else may look after it already.
+                    if let Some(error) = let_go.err().filter(|error| !is_lease_lost(error)) {
                         self.note(&error, "let a job go");
                     }
                 }

@@ -119,6 +119,8 @@ pub const DISK_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 pub const DISK_BYTES_ENOUGH: u64 = 20 * 1024 * 1024 * 1024;
 /// Pause between two looks at a lock that is to fall free.
 pub const LOCK_PAUSE_MS: u64 = 10;
+/// How long the file of a worker's lock may be in the making until it is taken for forgotten.
+pub const LOCK_DRAFT_MS_MAX: u64 = 10 * 60_000;
 /// Looks at a lock whose holder does not say who it is.
 pub const LOCK_LOOKS_MAX: u32 = 10;
 /// Size from which on a queue-daemon that starts begins a new log, in bytes.

@@ -43,23 +43,46 @@ pub enum State {
 
 /// Takes the lock, or `None` while somebody else holds it.
 pub fn try_take(path: &Path, now: Timestamp) -> io::Result<Option<Held>> {
-    let mut file = private_file().read(true).write(true).create(true).truncate(false).open(path)?;
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)?)) {
-        Ok(_) => {}
-        Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
-        Err(errno) => return Err(errno.into()),
+    let file = private_file().read(true).write(true).create(true).truncate(false).open(path)?;
+    if !try_lock(&file)? {
+        return Ok(None);
     }
     // Somebody may have removed the file between its opening and its locking.
     let own_inode = file.metadata()?.ino();
     if fs::metadata(path).map_or(true, |there| there.ino() != own_inode) {
         return Ok(None);
     }
+    sign(file, now).map(Some)
+}
+
+/// Makes a lock that nobody has seen free, not even whoever removes such: it is held under the name
+/// of a draft before it gets its own.
+pub fn take_new(path: &Path, draft: &Path, now: Timestamp) -> io::Result<Held> {
+    let file = private_file().read(true).write(true).create_new(true).open(draft)?;
+    if !try_lock(&file)? {
+        return Err(io::Error::other(format!("another process holds {}", draft.display())));
+    }
+    fs::rename(draft, path)?;
+    // Only now, so that whoever watches the folder hears of it when it is there.
+    sign(file, now)
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK)?)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Says who holds it.
+fn sign(mut file: File, now: Timestamp) -> io::Result<Held> {
     let own = Identity::own()?;
     let text = format!("{} {} {} {}\n", own.pid, own.start_time, identity::boot_id()?, now.0);
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(text.as_bytes())?;
-    Ok(Some(Held { _file: file }))
+    Ok(Held { _file: file })
 }
 
 /// Looks whether the lock is held, without taking it.

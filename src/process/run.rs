@@ -5,6 +5,7 @@
 //! | `lock` | shim, held by its whole tree | while it is held, something of the run lives |
 //! | `shim` | shim, held by it alone | while it is held, the shim lives |
 //! | `spec.json` | worker, before the shim | what to run, and its limits |
+//! | `msg.txt`, `context.txt` | worker, before the shim | what the shim puts before the agent |
 //! | `started` | shim, past the gate | the agent was about to start |
 //! | `exit.json` | shim, at the end | how the agent ended |
 
@@ -38,6 +39,9 @@ pub struct RunSpec {
     pub stdin: PathBuf,
     /// What its output is added to.
     pub log: PathBuf,
+    /// Files that are put where the agent finds them, past the gate: from where, and to where.
+    #[serde(default)]
+    pub places: Vec<(PathBuf, PathBuf)>,
     /// Added to the shim's own environment. No secret belongs here.
     pub environment: Vec<(String, String)>,
     /// Taken out of the shim's own environment. A name that ends in `*` stands for a beginning.

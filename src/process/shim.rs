@@ -3,9 +3,10 @@
 //! It outlives the worker, holds the run's lock and limits, is the parent of whatever the agent
 //! leaves behind, and writes down how it ended. It never touches the store.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -23,7 +24,7 @@ use nix::unistd::{Pid, setsid};
 
 use crate::job::limits;
 use crate::process::meter::{Meter, Usage};
-use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
+use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, write_whole};
 use crate::process::signals::{Heard, Signals};
 use crate::process::{command, remove_variables, retry_interrupted, tree};
 use crate::time::{Clock, SystemClock, monotonic};
@@ -98,7 +99,7 @@ struct Agent<'s> {
 fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitRecord> {
     let log_bytes_before = fs::metadata(&spec.log).map_or(0, |metadata| metadata.len());
     let began = monotonic();
-    let pid = match start(spec, lock) {
+    let pid = match place(spec).and_then(|()| start(spec, lock)) {
         Ok(pid) => pid,
         Err(error) => return Ok(not_started(spec, &error)),
     };
@@ -184,6 +185,18 @@ fn not_started(spec: &RunSpec, error: &io::Error) -> ExitRecord {
         left_behind: 0,
         usage: Usage::default(),
     }
+}
+
+/// Past the gate, and not by the worker: one that was stopped in the meantime may have lost the job,
+/// and another run may be at work where these go.
+fn place(spec: &RunSpec) -> io::Result<()> {
+    for (from, to) in &spec.places {
+        if let Some(folder) = to.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        write_whole(to, &fs::read(from)?)?;
+    }
+    Ok(())
 }
 
 fn start(spec: &RunSpec, lock: &File) -> io::Result<Pid> {

@@ -14,6 +14,7 @@ mod sessions;
 mod sharing;
 mod support;
 mod tidy;
+mod torture;
 mod trouble;
 mod trouble_git;
 mod verbs;

@@ -228,6 +228,31 @@ fn a_stopped_worker_loses_its_agent_to_another_and_lets_go_of_it() {
 }
 
 #[test]
+fn a_run_that_is_over_is_judged_by_what_it_left_however_busy_the_queue_is() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    world.set("KUGETSU_LEASE", "300ms");
+    world.set("KUGETSU_POLL_INTERVAL", "50ms");
+    let id = world.enqueue(1, &[]);
+    let mut first = world.worker(&[]);
+    let agent = wait_for_agents(&world, 1)[0];
+    first.kill();
+    let _second = world.worker(&[]);
+    wait_for_word(&world, ADOPTED, 1);
+    // Somebody hangs in a write while the run comes to its end.
+    let mut builder = redb::Database::builder();
+    builder.set_concurrency_mode(redb::ConcurrencyMode::MultiWriter);
+    let database = builder.open(world.home().join("queue.redb")).expect("a queue");
+    let held = wait_for("the queue", || database.begin_write().ok());
+    let_go(&world);
+    wait_for("the end of the agent", || (!is_alive(agent)).then_some(()));
+    wait_for_word(&world, "the queue is busy", 2);
+    held.abort().expect("an abort");
+    assert_eq!(reasons(&world.ended(id)), ["done"]);
+    assert_eq!(begun(&world).len(), 1, "it is not done again");
+}
+
+#[test]
 fn a_worker_that_dies_while_it_prepares_costs_nothing_and_blocks_nobody() {
     let mut world = World::new();
     waiting_agent(&mut world);
@@ -324,7 +349,7 @@ fn what_hides_from_the_lock_of_a_killed_shim_is_found_by_its_marker() {
 }
 
 #[test]
-fn a_worktree_that_is_half_made_is_made_again_and_a_stale_index_lock_removed() {
+fn a_worktree_that_is_half_made_is_made_again_and_stale_locks_of_git_are_removed() {
     let mut world = World::new();
     world.agent("echo $KUGETSU_JOB >> x; git add x; git commit -qm \"$KUGETSU_JOB\"");
     let first = world.enqueue(1, &[]);
@@ -343,13 +368,27 @@ fn a_worktree_that_is_half_made_is_made_again_and_a_stale_index_lock_removed() {
     assert_eq!(world.git(&worktree, &["status", "--porcelain"]), "");
     // As a git leaves it that is killed in `git commit`.
     let own = world.git(&worktree, &["rev-parse", "--absolute-git-dir"]);
-    let lock = std::path::Path::new(&own).join("index.lock");
-    fs::write(&lock, "").expect("a file");
+    let branch = world.git(&worktree, &["symbolic-ref", "HEAD"]);
+    for lock in ["index.lock", "HEAD.lock", &format!("../../{branch}.lock")] {
+        fs::write(std::path::Path::new(&own).join(lock), "").expect("a file");
+    }
     let third = world.enqueue(1, &[]);
     world.work();
     assert_eq!(world.state(third), "completed", "{}", world.log(third));
     let log = world.git(&worktree, &["log", "--reverse", "--format=%s"]);
     assert_eq!(log, format!("begin\n{first}/1\n{second}/1\n{third}/1"));
+}
+
+#[test]
+fn an_empty_folder_is_not_in_the_way_of_a_worktree() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let_go(&world);
+    // As a machine leaves it that goes down when git has made the folder and nothing else.
+    fs::create_dir_all(world.worktree(1)).expect("a folder");
+    let id = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.state(id), "completed", "{}", world.log(id));
 }
 
 #[test]
@@ -466,11 +505,13 @@ fn behind_a_gate_that_closes_nothing_runs() {
     let run = root.join("run");
     fs::create_dir_all(&run).expect("a folder");
     fs::write(root.join("stdin"), "").expect("a file");
+    fs::write(root.join("message"), "fix it").expect("a file");
     fs::write(root.join("log"), "").expect("a file");
     let spec = json!({
         "arguments": ["touch", root.join("ran")],
         "folder": root, "stdin": root.join("stdin"), "log": root.join("log"),
         "environment": [], "environment_removed": [],
+        "places": [[root.join("message"), root.join("worktree/.kugetsu/message")]],
         "timeout_ms": 10_000, "kill_grace_ms": 100, "log_bytes_max": 1000,
     });
     fs::write(run.join("spec.json"), spec.to_string()).expect("a file");
@@ -481,6 +522,7 @@ fn behind_a_gate_that_closes_nothing_runs() {
         assert_eq!(run.join("started").exists(), runs, "after {word:?}");
         assert_eq!(run.join("exit.json").exists(), runs, "after {word:?}");
         assert_eq!(root.join("ran").exists(), runs, "after {word:?}");
+        assert_eq!(root.join("worktree/.kugetsu/message").exists(), runs, "after {word:?}");
     }
     let record: Value =
         serde_json::from_slice(&fs::read(run.join("exit.json")).expect("a file")).expect("JSON");

@@ -13,7 +13,7 @@ use kugetsu::time::SystemClock;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Background, REPOSITORY, World, let_pass, seed, wait_for};
+use crate::support::{Background, REPOSITORY, Random, World, let_pass, seed, wait_for};
 
 const CAP: usize = 3;
 const ISSUES: u64 = 5;
@@ -214,23 +214,6 @@ fn check_end(world: &World, store: &RedbStore, acknowledged: &Acknowledged) -> u
         assert_eq!(requests.get(request), Some(id), "{request} was acknowledged");
     }
     total
-}
-
-/// The same choices for the same seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn up_to_ms(&mut self, ms: u64) -> Duration {
-        Duration::from_micros(self.below(ms * 1000))
-    }
 }
 
 #[test]

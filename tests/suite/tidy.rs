@@ -116,6 +116,7 @@ fn every_key_of_the_readme_is_a_key() {
         "KUGETSU_TEST_OPENCODE",
         "KUGETSU_TEST_OVERWRITE",
         "KUGETSU_TEST_SEED",
+        "KUGETSU_TORTURE_SECONDS",
     ];
     for (path, text) in texts {
         let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');

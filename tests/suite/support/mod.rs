@@ -340,6 +340,23 @@ pub fn seed() -> u64 {
     }
 }
 
+/// The same choices for the same seed (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    pub fn up_to_ms(&mut self, ms: u64) -> Duration {
+        Duration::from_micros(self.below(ms * 1000))
+    }
+}
+
 /// Processes with an entry in their environment, zombies left out.
 pub fn processes_with(marker: &str) -> Vec<i32> {
     let own = std::process::id();
