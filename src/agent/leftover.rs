@@ -50,7 +50,7 @@ pub(super) fn look(dir: &RunDir, run: &Run, told: Option<Stop>) -> io::Result<Le
         return Ok(Left::NothingRan);
     }
     // A process that closed the lock's descriptor is still one of the run.
-    if tree::signal_marked(&marker(dir), Signal::SIGKILL)? > 0 {
+    if kill(dir)? > 0 {
         return Ok(Left::Alive);
     }
     Ok(Left::Vanished("the agent's shim was killed"))
@@ -72,7 +72,7 @@ fn is_held(dir: &RunDir) -> io::Result<bool> {
 fn attend(dir: &RunDir, shim: Identity, told: Option<Stop>) -> io::Result<()> {
     if !shim.is_alive() {
         // Nobody holds the agent's limits any more, and nobody will tell how it ends.
-        tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
+        kill(dir)?;
         return Ok(());
     }
     match told {
@@ -97,7 +97,7 @@ pub(super) fn tell_to_end(dir: &RunDir, shim: Identity) -> io::Result<()> {
 /// Kills every process of a run until none is left. Says whether that was in time.
 pub(super) fn kill_until_gone(dir: &RunDir, deadline: Instant) -> io::Result<bool> {
     loop {
-        let killed = tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
+        let killed = kill(dir)?;
         if killed == 0 && !is_held(dir)? {
             return Ok(true);
         }
@@ -106,6 +106,15 @@ pub(super) fn kill_until_gone(dir: &RunDir, deadline: Instant) -> io::Result<boo
         }
         time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
     }
+}
+
+/// Kills what is left of a run whose shim is gone, and says how many processes there were.
+fn kill(dir: &RunDir) -> io::Result<u32> {
+    if let Some(cgroup) = dir.cgroup() {
+        cgroup.kill()?;
+        cgroup.remove();
+    }
+    tree::signal_marked(&marker(dir), Signal::SIGKILL)
 }
 
 /// What every process of a run has in its environment.

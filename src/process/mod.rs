@@ -1,5 +1,6 @@
 //! Processes: who they are, how one is started behind a gate, and how a tree of them is ended.
 
+pub mod cgroup;
 pub mod guard;
 pub mod identity;
 pub mod lock;

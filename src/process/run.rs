@@ -6,6 +6,7 @@
 //! | `shim` | shim, held by it alone | while it is held, the shim lives |
 //! | `spec.json` | worker, before the shim | what to run, and its limits |
 //! | `msg.txt`, `context.txt` | worker, before the shim | what the shim puts before the agent |
+//! | `cgroup` | shim, past the gate | the control group that the agent is in, if there is one |
 //! | `started` | shim, past the gate | the agent was about to start |
 //! | `exit.json` | shim, at the end | how the agent ended |
 
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::job::limits;
+use crate::process::cgroup::Cgroup;
 use crate::process::identity::Identity;
 use crate::process::lock::{self, Held};
 use crate::process::meter::Usage;
@@ -172,6 +174,21 @@ impl RunDir {
     /// Holds what tells that this shim lives; no process of the agent inherits it.
     pub fn hold_shim(&self, now: Timestamp) -> io::Result<Option<Held>> {
         lock::try_take(&self.file("shim"), now)
+    }
+
+    /// Makes a control group for this run, where there can be one, and says where it is: whoever
+    /// finds the run without its shim needs to know.
+    pub fn make_cgroup(&self) -> io::Result<Option<Cgroup>> {
+        let Some(cgroup) = Cgroup::make(&self.name()) else { return Ok(None) };
+        let folder = cgroup.folder().to_string_lossy().into_owned();
+        write_whole(&self.file("cgroup"), folder.as_bytes())?;
+        Ok(Some(cgroup))
+    }
+
+    /// The control group of this run, if it has one.
+    pub fn cgroup(&self) -> Option<Cgroup> {
+        let folder = fs::read_to_string(self.file("cgroup")).ok()?;
+        Some(Cgroup::at(Path::new(&folder)))
     }
 
     /// Blocks until the shim is gone, whoever's child it is.

@@ -23,6 +23,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 
 use crate::job::limits;
+use crate::process::cgroup::Cgroup;
 use crate::process::meter::{Meter, Usage};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, write_whole};
 use crate::process::signals::{Heard, Signals};
@@ -53,7 +54,13 @@ pub fn run(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     run.mark_started()?;
-    let record = supervise(&spec, &signals, &lock)?;
+    // systemd says so to what it runs. Elsewhere the group we are in is not ours to divide.
+    let is_service = std::env::vars_os().any(|(name, _)| name == "INVOCATION_ID");
+    let cgroup = if is_service { run.make_cgroup()? } else { None };
+    let record = supervise(&spec, &signals, &lock, cgroup.as_ref())?;
+    if let Some(cgroup) = cgroup {
+        cgroup.remove();
+    }
     run.write_exit_record(&record)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write exit.json: {error}")))
 }
@@ -77,6 +84,7 @@ fn wait_at_gate(signals: &Signals) -> io::Result<bool> {
 /// The agent's life.
 struct Agent<'s> {
     spec: &'s RunSpec,
+    cgroup: Option<&'s Cgroup>,
     signals: &'s Signals,
     pid: Pid,
     began: Instant,
@@ -96,15 +104,21 @@ struct Agent<'s> {
     ending: Option<(Cause, Instant)>,
 }
 
-fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitRecord> {
+fn supervise(
+    spec: &RunSpec,
+    signals: &Signals,
+    lock: &File,
+    cgroup: Option<&Cgroup>,
+) -> io::Result<ExitRecord> {
     let log_bytes_before = fs::metadata(&spec.log).map_or(0, |metadata| metadata.len());
     let began = monotonic();
-    let pid = match place(spec).and_then(|()| start(spec, lock)) {
+    let pid = match place(spec).and_then(|()| start(spec, lock, cgroup)) {
         Ok(pid) => pid,
         Err(error) => return Ok(not_started(spec, &error)),
     };
     let mut agent = Agent {
         spec,
+        cgroup,
         signals,
         pid,
         began,
@@ -123,7 +137,7 @@ fn supervise(spec: &RunSpec, signals: &Signals, lock: &File) -> io::Result<ExitR
         agent.step()?;
     }
     let wall_ms = agent.elapsed_ms();
-    let left_behind = sweep(signals)?;
+    let left_behind = sweep(signals, cgroup)?;
     let log_bytes = agent.log_bytes();
     agent.read_meter(log_bytes);
     if log_bytes > spec.log_bytes_max {
@@ -199,7 +213,7 @@ fn place(spec: &RunSpec) -> io::Result<()> {
     Ok(())
 }
 
-fn start(spec: &RunSpec, lock: &File) -> io::Result<Pid> {
+fn start(spec: &RunSpec, lock: &File, cgroup: Option<&Cgroup>) -> io::Result<Pid> {
     let (program, arguments) =
         spec.arguments.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
     let log = File::options().append(true).open(&spec.log)?;
@@ -216,7 +230,10 @@ fn start(spec: &RunSpec, lock: &File) -> io::Result<Pid> {
     agent.env("PWD", &spec.folder);
     // From here on the lock is held by whatever comes of the agent, and so until all of it ends.
     fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    let child = agent.spawn();
+    let child = match cgroup {
+        Some(cgroup) => cgroup.around(|| agent.spawn()),
+        None => agent.spawn(),
+    };
     fcntl(lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     let pid = i32::try_from(child?.id()).map_err(io::Error::other)?;
     Ok(Pid::from_raw(pid))
@@ -340,7 +357,7 @@ impl Agent<'_> {
     /// Kills the group and whatever else is below; again after a pause, should anything live.
     fn kill(&mut self) -> io::Result<()> {
         tree::signal_group(self.pid, Signal::SIGKILL)?;
-        tree::kill_descendants()?;
+        kill_all(self.cgroup)?;
         if let Some((_, kill_at)) = &mut self.ending {
             *kill_at = monotonic() + Duration::from_millis(limits::SHIM_QUIET_TICK_MS);
         }
@@ -358,14 +375,14 @@ impl Agent<'_> {
 }
 
 /// Kills whatever the agent left behind, until none is left. Says how many there were.
-fn sweep(signals: &Signals) -> io::Result<u32> {
+fn sweep(signals: &Signals, cgroup: Option<&Cgroup>) -> io::Result<u32> {
     let mut killed = 0;
     for round in 0..limits::KILL_ROUNDS_MAX {
         while reap_one()?.is_some() {}
         if !has_children()? {
             return Ok(killed);
         }
-        let sent = tree::kill_descendants()?;
+        let sent = kill_all(cgroup)?;
         if round == 0 {
             killed = sent;
         }
@@ -373,6 +390,16 @@ fn sweep(signals: &Signals) -> io::Result<u32> {
         signals.next(Duration::from_millis(limits::KILL_PAUSE_MS))?;
     }
     Err(io::Error::other("processes of the agent do not die"))
+}
+
+/// Kills everything below this process, and says how many there were.
+fn kill_all(cgroup: Option<&Cgroup>) -> io::Result<u32> {
+    let killed = tree::kill_descendants()?;
+    // On top, for what is not below it any more.
+    if let Some(Err(error)) = cgroup.map(Cgroup::kill) {
+        tracing::warn!(%error, "cannot kill the control group");
+    }
+    Ok(killed)
 }
 
 /// One child that has ended.

@@ -155,3 +155,40 @@ fn a_result_that_cannot_be_read_is_named() {
     let detail = job["detail"].as_str().expect("words");
     assert!(detail.contains("(its result file cannot be read: expected value"), "{detail}");
 }
+
+/// As systemd would give it one: a hierarchy of control groups that this user may divide.
+#[test]
+fn what_hides_from_everything_else_is_in_the_control_group() {
+    let mut world = World::new();
+    let root = world.root();
+    let kugetsu = env!("CARGO_BIN_EXE_kugetsu");
+    fs::create_dir(root.join("cgroup")).expect("a folder");
+    let mount = "mount -t cgroup2 none cgroup && [ -w cgroup/cgroup.procs ]";
+    if world.shell(&format!("unshare -m sh -c '{mount}'")).code != 0 {
+        eprintln!("left out: no control groups can be made here");
+        return;
+    }
+    world.set("INVOCATION_ID", "of a service");
+    // Neither a child of the shim's nor of the run by its environment nor by its descriptors.
+    world.agent(&format!(
+        "for n in 3 4 5 6 7 8 9; do eval \"exec $n>&-\"; done
+         cat /proc/self/cgroup > {0}/mine; exec 2>&1
+         env -i setsid sh -c 'echo $$ > {0}/hidden; exec sleep 1000' > /dev/null < /dev/null &
+         until [ -s {0}/hidden ]; do sleep 0.01; done; kill -9 $PPID; exec sleep 1000",
+        root.display()
+    ));
+    let id = world.enqueue(1, &["--max-attempts=1"]);
+    let work = format!("unshare -m sh -c '{mount} && exec {kugetsu} worker'");
+    let _worker = world.background_shell(&work);
+    let job = wait_for("the end of the first attempt", || {
+        let job = world.job(id);
+        (job["attempts"][0]["reason"] == "lost").then_some(job)
+    });
+    let mine = world.file("mine");
+    assert!(mine.contains("/kugetsu-1-1-1\n"), "{mine}");
+    let hidden: i32 = world.file("hidden").trim().parse().expect("a pid");
+    wait_for("its end", || (!crate::support::is_alive(hidden)).then_some(()));
+    assert_eq!(job["attempts"][0]["reason"], "lost");
+    world.ok(&["queue", "cancel", "1"]);
+    world.ended(id);
+}

@@ -109,6 +109,20 @@ impl World {
         Ran::from(output)
     }
 
+    /// A line of shell in the background.
+    pub fn background_shell(&self, line: &str) -> Background {
+        let mut command = program("sh");
+        command
+            .args(["-c", &format!("exec {line}")])
+            .current_dir(self.root())
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Background::spawn(&mut command)
+    }
+
     /// A process that works in a folder.
     pub fn somebody_in(&self, folder: &Path) -> Background {
         let mut command = program("sleep");
