@@ -135,7 +135,7 @@ fn deferred(
     verdict
 }
 
-fn account(record: &ExitRecord) -> Account {
+pub(super) fn account(record: &ExitRecord) -> Account {
     Account {
         wall_ms: record.wall_ms,
         cpu_ms: record.cpu_ms,

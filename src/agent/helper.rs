@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
@@ -109,6 +109,12 @@ pub(super) fn run(
     })?;
     let interrupted = select! {
         recv(ended) -> status => {
+            if let (Orphan::IsKilledBy(_), Ok(Ok(status))) = (orphan, &status)
+                && status.signal().is_some()
+            {
+                // The guard was killed, and what it guarded is not.
+                tree::signal_group(group, Signal::SIGKILL)?;
+            }
             return Ok(Output {
                 status: status.map_err(io::Error::other)??,
                 stdout: read_back(&mut stdout, bounds.output_bytes_max)?,

@@ -46,6 +46,9 @@ pub(super) fn look(dir: &RunDir, run: &Run, told: Option<Stop>) -> io::Result<Le
     if !same_boot {
         return Ok(Left::Vanished("the machine was restarted while the agent ran"));
     }
+    if !dir.path().is_dir() {
+        return Ok(Left::Vanished("the run's folder is gone"));
+    }
     if !dir.is_started()? {
         return Ok(Left::NothingRan);
     }

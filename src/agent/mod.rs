@@ -32,7 +32,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
-use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
+use crate::job::{Account, IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
 use crate::process::identity::{self, Identity};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
 use crate::process::spawn::{self, Running};
@@ -675,9 +675,11 @@ impl AgentExecutor {
     /// A run that nobody saw end. What it committed counts for the next attempt.
     fn lost(&self, dir: &RunDir, why: &str) -> Report {
         let plan: Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default();
-        let traces = plan.and_then(|plan| plan.traces().ok());
+        let traces = plan.as_ref().and_then(|plan| plan.traces().ok());
         let commits = traces.map_or(0, |traces| traces.commits);
-        Report { commits, ..Report::new(Reason::Lost, why) }
+        let earlier = plan.and_then(|plan| plan.earlier);
+        let account = earlier.map_or(Account::NOTHING, |earlier| completion::account(&earlier));
+        Report { commits, account, ..Report::new(Reason::Lost, why) }
     }
 
     fn verdict(&self, job: &Job, over: &OverRun<'_>) -> Result<Verdict, Cut> {

@@ -164,7 +164,9 @@ fn clone_or_fetch(
         if !known.lines().any(|line| line.trim() == format!("url = {url}")) {
             git.run(&clone, &["remote", "set-url", "origin", &url])?;
         }
-        with_retries(settings, git, || git.run(&clone, &["fetch", "--quiet", "origin"]).map(drop))?;
+        with_retries(settings, git, || {
+            git.run(&clone, &["fetch", "--quiet", "--prune", "origin"]).map(drop)
+        })?;
         return Ok(clone);
     }
     // Made beside its place and renamed when whole: a clone that is there is a clone that works.
@@ -179,7 +181,7 @@ fn clone_or_fetch(
     git.run(&unfinished, &["init", "--quiet", "--bare"])?;
     git.run(&unfinished, &["remote", "add", "origin", &url])?;
     with_retries(settings, git, || {
-        git.run(&unfinished, &["fetch", "--quiet", "origin"]).map(drop)
+        git.run(&unfinished, &["fetch", "--quiet", "--prune", "origin"]).map(drop)
     })?;
     // Best effort: it is one of several places where a base is looked for.
     git.ask(&unfinished, &["remote", "set-head", "origin", "--auto"])?;

@@ -89,17 +89,24 @@ Its standard input is the message. Its current folder (and `PWD`) is the worktre
 | `KUGETSU_ISSUE` | the reference as it was enqueued |
 | `KUGETSU_BRANCH` | the branch that is checked out |
 | `KUGETSU_RUN` | the folder of this run, by which kugetsu finds its processes |
+| `KUGETSU_RESULT` | a file that it may write: see below |
 | `GITEA_TOKEN` | the token, if one is set here |
 
 Left out of it: what git tells its hooks (`GIT_DIR` and the like), what one opencode tells another
 (`OPENCODE`, `OPENCODE_PID`, `OPENCODE_SERVER_*`, `AGENT`), and systemd's `NOTIFY_SOCKET` and
 `WATCHDOG_*`.
 
-Exit code 75 means \"not now\": the job is tried again five minutes later.
+Exit code 75 means \"not now\": the job is tried again five minutes later. To name the time, the agent
+writes JSON into the file `KUGETSU_RESULT`, and ends as it likes; `reason` and `pause` may be left out,
+and `pause` stops the whole queue until then:
+
+```json
+{\"defer_until\": \"2026-11-23T06:00:00Z\", \"reason\": \"429 from the model\", \"pause\": true}
+```
 
 ## The keys
 
-<!-- From here on made from the table KEYS in src/config.rs. -->
+<!-- From here on made from the table KEYS in src/config/keys.rs. -->
 ";
 
 /// The file `docs/CONFIGURATION.md`.
@@ -137,7 +144,7 @@ pub(super) fn check(name: &str, expected: &str) {
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         text == expected,
-        "{name} is not what src/config.rs says; \
+        "{name} is not what src/config/ says; \
          `KUGETSU_TEST_OVERWRITE=1 cargo test --lib config` writes it anew"
     );
 }

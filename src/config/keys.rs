@@ -196,7 +196,8 @@ pub const KEYS: &[Key] = &[
         name: "KUGETSU_LEASE",
         default: "60s",
         example: "2m",
-        help: "How long a job stays with a worker that gives no sign of life.",
+        help: "How long a job stays with a worker that is stopped or hangs. Of one that is dead the \
+               others hear at once.",
         set: |draft, text| match duration_ms(text)? {
             ms if ms < 300 => Err("a lease holds at least 300ms".into()),
             ms => {

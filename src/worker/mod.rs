@@ -29,7 +29,8 @@ pub struct Settings {
     /// and only ends what it was given. 3 unless said otherwise.
     pub cap: u32,
     /// How long a lease holds, in milliseconds; it is renewed at a third of it. So long does a job
-    /// of a worker that died wait for the next one. A minute unless said otherwise.
+    /// of a worker that hangs wait for the next one, and of one that died without
+    /// [`with_presence`](crate::daemon::Worker::with_presence). A minute unless said otherwise.
     pub lease_ms: u64,
     /// How often to look at the store without a hint, in milliseconds. Ten seconds unless said
     /// otherwise.
