@@ -156,9 +156,9 @@ pub(super) fn account(account: Account) -> Value {
 /// What was used up, for people; what is not known is left out.
 pub(super) fn account_line(account: Account) -> String {
     let mut words =
-        vec![format!("{} ({} of processor)", span(account.wall_ms), span(account.cpu_ms))];
+        vec![format!("ran {}, processor {}", span(account.wall_ms), span(account.cpu_ms))];
     if account.peak_memory_kib > 0 {
-        words.push(format!("{} MiB", account.peak_memory_kib.div_ceil(1024)));
+        words.push(format!("memory {} MiB", account.peak_memory_kib.div_ceil(1024)));
     }
     if account.steps > 0 {
         let (tokens_in, tokens_out) = (account.tokens_in, account.tokens_out);
