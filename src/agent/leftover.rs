@@ -113,11 +113,12 @@ pub(super) fn kill_until_gone(dir: &RunDir, deadline: Instant) -> io::Result<boo
 
 /// Kills what is left of a run whose shim is gone, and says how many processes there were.
 fn kill(dir: &RunDir) -> io::Result<u32> {
+    let mut killed = tree::signal_marked(&marker(dir), Signal::SIGKILL)?;
     if let Some(cgroup) = dir.cgroup() {
-        cgroup.kill()?;
+        killed += cgroup.kill()?;
         cgroup.remove();
     }
-    tree::signal_marked(&marker(dir), Signal::SIGKILL)
+    Ok(killed)
 }
 
 /// What every process of a run has in its environment.

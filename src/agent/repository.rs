@@ -12,7 +12,7 @@ use crate::agent::AgentSettings;
 use crate::agent::git::{Git, GitError, WorktreeEntry, parse_worktrees};
 use crate::executor::Stop;
 use crate::job::{IssueRef, limits};
-use crate::process::run::private_file;
+use crate::process::run::{private_file, write_whole};
 use crate::process::tree;
 use crate::time;
 
@@ -251,6 +251,10 @@ pub(super) const LOCKED_BY: &str = "kugetsu works here";
 /// the reach of `git clean` and of agents.
 const WHOLE: &str = "kugetsu-whole";
 
+/// Followed by a worktree's name, in its clone: it is there while the worktree is being made. A git
+/// that is ended there may leave anything, the folder without what git knows of it too.
+const MAKING: &str = "kugetsu-making-";
+
 fn place_worktree(
     git: &Git<'_>,
     clone: &Path,
@@ -259,6 +263,16 @@ fn place_worktree(
     base: &str,
 ) -> Result<(), GitError> {
     let path = folder.to_string_lossy();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let making = clone.join(format!("{MAKING}{name}"));
+    if making.exists() {
+        // Whoever made it died half-way: no agent was in it yet.
+        tracing::warn!(folder = %path, "was not made whole; making it again");
+        if folder.exists() {
+            fs::remove_dir_all(folder)
+                .map_err(|error| refused(&format!("clear {path}"), &error))?;
+        }
+    }
     let mut known = find_worktree(git, clone, folder)?;
     if known.is_none() && folder.join(".git").is_file() {
         // kugetsu's whole folder was moved, perhaps: clone and worktree know each other's old place.
@@ -278,8 +292,7 @@ fn place_worktree(
                 let locks = [own.join("index.lock"), own.join("HEAD.lock"), head];
                 return locks.iter().try_for_each(|lock| clear_lock(lock, folder));
             }
-            // Whoever made it died half-way: no agent was in it yet.
-            tracing::warn!(folder = %path, "was not made whole; making it again");
+            // The same, of a time before there was a mark for it.
             git.run(clone, &["worktree", "remove", "--force", "--force", &path])?;
         }
         (Some(_), false) => {
@@ -288,7 +301,7 @@ fn place_worktree(
             git.ask(clone, &["worktree", "unlock", &path])?;
             git.run(clone, &["worktree", "prune"])?;
         }
-        // As a machine leaves it that went down in `git worktree add`.
+        // Nothing is lost with it.
         (None, true) if is_empty(folder) => {}
         (None, true) => {
             let why = format!(
@@ -298,16 +311,21 @@ fn place_worktree(
         }
         (None, false) => {}
     }
-    add_worktree(git, clone, folder, branch, base)?;
+    write_mark(&making)?;
+    let added = add_worktree(git, clone, folder, branch, base);
+    if added.is_err() && !folder.exists() {
+        // Nothing is left of it, and what comes there is somebody's.
+        let _ = fs::remove_file(&making);
+    }
+    added?;
     let own = git.run(folder, &["rev-parse", "--absolute-git-dir"])?;
-    let whole = Path::new(own.trim_end()).join(WHOLE);
-    private_file()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(&whole)
-        .map(drop)
-        .map_err(|error| refused(&format!("write {}", whole.display()), &error))
+    write_mark(&Path::new(own.trim_end()).join(WHOLE))?;
+    fs::remove_file(&making)
+        .map_err(|error| refused(&format!("remove {}", making.display()), &error))
+}
+
+fn write_mark(path: &Path) -> Result<(), GitError> {
+    write_whole(path, b"").map_err(|error| refused(&format!("write {}", path.display()), &error))
 }
 
 fn find_worktree(

@@ -20,7 +20,8 @@ impl Cgroup {
     pub fn make(name: &str) -> Option<Cgroup> {
         let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let folder = own_folder(&mounts, &own)?.join(format!("kugetsu-{name}"));
+        // Of another queue there may be a run of the same name.
+        let folder = own_folder(&mounts, &own)?.join(format!("kugetsu-{name}-{}", Pid::this()));
         fs::create_dir(&folder).ok()?;
         let group = Cgroup { folder };
         // A kernel before 5.14 has groups that cannot be killed.
@@ -56,11 +57,17 @@ impl Cgroup {
         fs::write(folder.join("cgroup.procs"), Pid::this().to_string())
     }
 
-    /// Kills everything in it. One that is gone has nothing in it.
-    pub fn kill(&self) -> io::Result<()> {
-        match fs::write(self.file("cgroup.kill"), "1") {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
+    /// Kills everything in it, and says how many processes there were. One that is gone has nothing
+    /// in it.
+    pub fn kill(&self) -> io::Result<u32> {
+        let killed = || -> io::Result<u32> {
+            let processes = fs::read_to_string(self.file("cgroup.procs"))?.lines().count();
+            fs::write(self.file("cgroup.kill"), "1")?;
+            Ok(u32::try_from(processes).unwrap_or(u32::MAX))
+        };
+        match killed() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            killed => killed,
         }
     }
 

@@ -380,6 +380,30 @@ fn a_worktree_that_is_half_made_is_made_again_and_stale_locks_of_git_are_removed
 }
 
 #[test]
+fn what_a_git_leaves_that_is_ended_while_it_makes_a_worktree_is_not_in_the_way() {
+    let mut world = World::new();
+    waiting_agent(&mut world);
+    let_go(&world);
+    // A git that takes back what it has done, and is hindered by its own child, which writes still.
+    world.fake_git(
+        "*worktree*add*",
+        &format!(
+            "[ -e {0}/twice ] || {{ : > {0}/twice; mkdir -p {1}; echo gitdir: /gone > {1}/.git; \
+             echo half > {1}/half; exit 1; }}",
+            world.root().display(),
+            world.worktree(1).display()
+        ),
+    );
+    let first = world.enqueue(1, &["--max-attempts=1"]);
+    world.work();
+    assert_eq!(reasons(&world.job(first)), ["worktree_failed"]);
+    let second = world.enqueue(1, &[]);
+    world.work();
+    assert_eq!(world.state(second), "completed", "{}", world.log(second));
+    assert!(!world.worktree(1).join("half").exists());
+}
+
+#[test]
 fn an_empty_folder_is_not_in_the_way_of_a_worktree() {
     let mut world = World::new();
     waiting_agent(&mut world);

@@ -167,11 +167,16 @@ impl World {
 
     /// Lets a line of shell run before each `git fetch`; if it exits, the fetch does.
     pub fn fake_git_fetch(&mut self, line: &str) {
+        self.fake_git("*fetch*", line);
+    }
+
+    /// Lets a line of shell run before each git whose arguments look so.
+    pub fn fake_git(&mut self, arguments: &str, line: &str) {
         let bin = self.root().join("bin");
         fs::create_dir_all(&bin).expect("a folder");
         let real = self.git(&self.root(), &["--exec-path"]);
         let script = format!(
-            "#!/bin/sh\ncase \"$*\" in *fetch*)\n{line}\n;; esac\nexec {real}/git \"$@\"\n"
+            "#!/bin/sh\ncase \"$*\" in {arguments})\n{line}\n;; esac\nexec {real}/git \"$@\"\n"
         );
         fs::write(bin.join("git"), script).expect("a file");
         fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).expect("ours");
