@@ -423,8 +423,8 @@ pub struct Lease {
     pub token: Token,
     /// When the job was claimed.
     pub claimed_at: Timestamp,
-    /// Lapsed from this time on, unless renewed. Nothing happens by itself then: whoever finds it
-    /// looks at what is left of the work first ([`Finding`]).
+    /// Lapsed from this time on, unless renewed. Nothing happens by itself then: another worker
+    /// adopts the job, run and all.
     pub expires_at: Timestamp,
     /// The agent's process, once it is known.
     pub run: Option<Run>,
