@@ -14,8 +14,7 @@ impl Progress {
         if !wanted || !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
         }
-        // With room behind it: a terminal writes ^C there, and a full line would become two.
-        let style = ProgressStyle::with_template("{msg} {bar:30} {human_pos}/{human_len} {eta}")
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}")
             .expect("the template is sound");
         Progress(ProgressBar::new(total).with_style(style).with_message(what.to_string()))
     }
