@@ -7,6 +7,7 @@ use crate::agent::leftover::{self, Left};
 use crate::agent::repository::Worktree;
 use crate::agent::{AgentExecutor, Cut, OverRun, Plan, Round};
 use crate::executor::{Control, Found, Stop};
+use crate::failpoint;
 use crate::job::{Job, Reason, Report, Run, limits};
 use crate::process::identity::{self, Identity};
 use crate::process::run::{ExitRecord, RunDir, read_json};
@@ -51,6 +52,7 @@ impl AgentExecutor {
         let over = OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
         match self.verdict(job, &over)? {
             Verdict::Remind => {
+                failpoint::here("reminded");
                 let round = Round { number: plan.round + 1, earlier: Some(record) };
                 self.run_rounds(job, control, &worktree, session, round)
             }

@@ -31,6 +31,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
+use crate::failpoint;
 use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
 use crate::process::identity::{self, Identity};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
@@ -324,8 +325,10 @@ impl AgentExecutor {
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
         tracing::debug!(job = %job.id, "worktree ready");
+        failpoint::here("worktree_made");
         let mut session = self.keep_session(job, control, &worktree)?;
         self.begin_from_base(job, control, &worktree, &mut session)?;
+        failpoint::here("session_saved");
         self.run_rounds(job, control, &worktree, session, Round { number: 1, earlier: None })
     }
 
@@ -360,6 +363,7 @@ impl AgentExecutor {
             match self.verdict(job, &over)? {
                 Verdict::Remind => {
                     tracing::info!(job = %job.id, "no commit, but changes: reminding the agent");
+                    failpoint::here("reminded");
                     round = Round { number: number + 1, earlier: Some(record) };
                 }
                 Verdict::Over(report) => {
@@ -494,10 +498,12 @@ impl AgentExecutor {
         let log = self.settings.log(job.id);
         let spec = self.spec(job, worktree, session, dir);
         dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
+        failpoint::here("before_shim");
         tracing::debug!(job = %job.id, "starting the shim");
         let gated = spawn::spawn(&self.settings.shim, dir, &self.settings.secrets)
             .map_err(start_failed("start the shim"))?;
         tracing::debug!(job = %job.id, pid = gated.identity().pid, "the shim is at its gate");
+        failpoint::here("shim_at_gate");
         let boot_id = identity::boot_id().map_err(start_failed("read the boot id"))?;
         control.record_run(Run {
             pid: gated.identity().pid,
@@ -507,8 +513,10 @@ impl AgentExecutor {
             started_at: control.now(),
             round: round.number,
         })?;
+        failpoint::here("run_recorded");
         let text = if round.number == 1 { &job.message } else { message::REMINDER };
         message::write_message(job, worktree, text).map_err(start_failed("write the message"))?;
+        failpoint::here("message_written");
         let log_from = message::begin_log(&log, job, round.number, control.now())
             .map_err(start_failed(&format!("write the log {}", log.display())))?;
         let plan = Plan {
@@ -521,11 +529,14 @@ impl AgentExecutor {
             earlier: round.earlier,
         };
         write_json(&dir.file("plan.json"), &plan).map_err(start_failed("write the run's plan"))?;
+        failpoint::here("plan_written");
         // A word that came in the meantime: nothing has run yet, and dropping the gate keeps it so.
         if let Ok(stop) = control.stop().try_recv() {
             return Err(cut_by(stop));
         }
+        failpoint::here("before_gate");
         let running = gated.open().map_err(start_failed("open the gate"))?;
+        failpoint::here("gate_opened");
         let pid = running.identity.pid;
         tracing::info!(job = %job.id, issue = %job.issue, pid, "agent started");
         Ok((running, plan))
@@ -599,7 +610,10 @@ impl AgentExecutor {
         let mut look = after(Duration::from_millis(look_ms));
         loop {
             select! {
-                recv(ended) -> _ => return Ok(told),
+                recv(ended) -> _ => {
+                    failpoint::here("agent_ended");
+                    return Ok(told);
+                }
                 recv(look) -> _ => {
                     look_ms = (2 * look_ms).min(limits::SESSION_LOOK_MS_MAX);
                     look = if learn() { after(Duration::from_millis(look_ms)) } else { never() };

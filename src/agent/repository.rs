@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, never};
 use crate::agent::AgentSettings;
 use crate::agent::git::{Git, GitError, WorktreeEntry, parse_worktrees};
 use crate::executor::Stop;
+use crate::failpoint;
 use crate::job::{IssueRef, limits};
 use crate::process::run::private_file;
 use crate::process::tree;
@@ -172,6 +173,7 @@ fn clone_or_fetch(
     with_retries(settings, git, || {
         git.run(&unfinished, &["fetch", "--quiet", "origin"]).map(drop)
     })?;
+    failpoint::here("clone_unfinished");
     // Best effort: it is one of several places where a base is looked for.
     git.ask(&unfinished, &["remote", "set-head", "origin", "--auto"])?;
     fs::rename(&unfinished, &clone).map_err(|error| refused("finish a clone", &error))?;
@@ -283,6 +285,7 @@ fn place_worktree(
         (None, false) => {}
     }
     add_worktree(git, clone, folder, branch, base)?;
+    failpoint::here("worktree_added");
     let own = git.run(folder, &["rev-parse", "--absolute-git-dir"])?;
     let whole = Path::new(own.trim_end()).join(WHOLE);
     private_file()

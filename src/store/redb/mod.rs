@@ -22,6 +22,7 @@ use ::redb::{
     WriteTransaction,
 };
 
+use crate::failpoint;
 use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
@@ -143,7 +144,7 @@ impl RedbStore {
     ) -> Result<T, StoreError> {
         let txn = self.begin_write()?;
         match work(&txn) {
-            Ok((result, Changed::Yes)) => match txn.commit().or_damaged(&self.path) {
+            Ok((result, Changed::Yes)) => match self.commit_to_disk(txn) {
                 // What was acknowledged is in the file that everybody else finds.
                 Ok(()) => self.check_place().map(|()| result),
                 // A lock that could not be had in time, within the commit: redb uses the file no
@@ -161,6 +162,13 @@ impl RedbStore {
                 Err(error)
             }
         }
+    }
+
+    fn commit_to_disk(&self, txn: WriteTransaction) -> Result<(), StoreError> {
+        failpoint::here("before_commit");
+        txn.commit().or_damaged(&self.path)?;
+        failpoint::here("committed");
+        Ok(())
     }
 
     /// Becomes the one writer, or gives up after [`limits::STORE_WAIT_MS_MAX`].
