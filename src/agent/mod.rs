@@ -165,7 +165,8 @@ fn environment_removed() -> impl Iterator<Item = &'static str> {
     ENVIRONMENT_REMOVED.into_iter().chain(git::REPOSITORY_VARIABLES)
 }
 
-/// Runs of an attempt: the message, and if need be the reminder to commit.
+/// Runs of an attempt: the message, and if need be the reminder to commit. Its number is larger than
+/// 2 where a worker died before its agent began.
 const ROUNDS: u32 = 2;
 
 /// Where a run's agent says what became of it.
@@ -341,7 +342,7 @@ impl AgentExecutor {
         mut session: Session,
         mut round: Round,
     ) -> Result<Report, Cut> {
-        while round.number <= ROUNDS {
+        for _ in 0..ROUNDS {
             let number = round.number;
             let name = format!("{}-{}-{number}", job.id, control.token());
             let dir = RunDir::at(&self.settings.runs().join(name));
