@@ -138,7 +138,13 @@ impl Recovery {
             }
         }
         let Some(presence) = &self.presence else { return Ok(()) };
-        if let Err(error) = presence.clear_up(&self.running()?, self.queue.now()) {
+        let forgotten = match presence.take_dead(&self.running()?, self.queue.now()) {
+            Ok(dead) if dead.is_empty() => Ok(()),
+            // Looked up again, now that none of them can claim any more.
+            Ok(dead) => presence.forget(dead, &self.running()?),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = forgotten {
             tracing::warn!(%error, "cannot clear up behind dead workers");
         }
         Ok(())

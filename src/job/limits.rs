@@ -103,6 +103,8 @@ pub const RECORD_BYTES_MAX: u64 = 1024 * 1024;
 pub const REPOSITORY_BUSY_MS_MAX: u64 = 10_000;
 /// Pause between two looks at a lock that is to fall free.
 pub const LOCK_PAUSE_MS: u64 = 10;
+/// How long a worker that starts waits for one that clears up behind others.
+pub const LOCK_WAIT_MS_MAX: u64 = 2_000;
 /// Looks at a lock whose holder does not say who it is.
 pub const LOCK_LOOKS_MAX: u32 = 10;
 /// Size from which on a queue-daemon that starts begins a new log, in bytes.
