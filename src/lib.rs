@@ -65,6 +65,8 @@
 //!
 //! The modules, from the bottom up: each knows only those above it in this list.
 
+pub(crate) mod failpoint;
+
 pub mod time;
 
 pub mod job;

@@ -1,5 +1,6 @@
 //! Runs whose worker is gone: waiting for their end, and judging what they left.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::completion::Verdict;
@@ -7,6 +8,7 @@ use crate::agent::leftover::{self, Left};
 use crate::agent::repository::Worktree;
 use crate::agent::{AgentExecutor, Cut, OverRun, Plan, Round};
 use crate::executor::{Control, Found, Stop};
+use crate::failpoint;
 use crate::job::{Job, Reason, Report, Run, limits};
 use crate::process::identity::{self, Identity};
 use crate::process::run::{ExitRecord, RunDir, read_json};
@@ -31,10 +33,13 @@ impl AgentExecutor {
             // What the agent is called is learned from its log at the end.
             told = self.attend(control, &dir, shim, wait, || false)?;
         }
-        let record = match self.what_is_left(&dir, run)? {
-            Left::NothingRan => return Ok(nothing_ran()),
+        let (dir, record) = match self.what_is_left(&dir, run)? {
+            Left::NothingRan => match self.run_before(job, run) {
+                Some(before) if told.is_none() => before,
+                Some(_) | None => return Ok(nothing_ran()),
+            },
             Left::Vanished(why) => return Ok(self.lost(&dir, why)),
-            Left::Record(record) => record,
+            Left::Record(record) => (dir, record),
             Left::Alive => return Err(Cut::LeftAlone),
         };
         let Some(plan): Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default() else {
@@ -51,7 +56,8 @@ impl AgentExecutor {
         let over = OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
         match self.verdict(job, &over)? {
             Verdict::Remind => {
-                let round = Round { number: plan.round + 1, earlier: Some(record) };
+                failpoint::here("reminded");
+                let round = Round { number: run.round + 1, earlier: Some(record) };
                 self.run_rounds(job, control, &worktree, session, round)
             }
             Verdict::Over(report) => {
@@ -59,6 +65,23 @@ impl AgentExecutor {
                 Ok(report)
             }
         }
+    }
+
+    /// The run of the message, if this one is a reminder that came to nothing: it is reminded again.
+    /// Tokens grow, so the last one that has a record is that of this attempt.
+    fn run_before(&self, job: &Job, run: &Run) -> Option<(RunDir, ExitRecord)> {
+        if run.round == 1 {
+            return None;
+        }
+        let record_of = |path: PathBuf| {
+            let dir = RunDir::at(&path);
+            let token: u64 = dir.name().strip_suffix("-1")?.split('-').nth(1)?.parse().ok()?;
+            let record = dir.exit_record().ok()??;
+            Some((token, dir, record))
+        };
+        let last =
+            self.runs_of(job.id).into_iter().filter_map(record_of).max_by_key(|run| run.0)?;
+        Some((last.1, last.2))
     }
 
     /// What a dead shim left, once all of its run is dead too.
@@ -87,6 +110,10 @@ impl AgentExecutor {
         let told = lease.cancel_requested.then_some(Stop::Cancel);
         match leftover::look(&dir, run, told) {
             Ok(Left::Alive) => Found::Alive,
+            // A reminder is not over before a worker has tried again.
+            Ok(Left::NothingRan) if told.is_none() && self.run_before(job, run).is_some() => {
+                Found::Alive
+            }
             Ok(Left::NothingRan) => Found::NothingRan,
             Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, why)),
             Ok(Left::Record(record)) => self.judge_leftover(job, &dir, &record, told),

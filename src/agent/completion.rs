@@ -193,7 +193,15 @@ fn exited(evidence: &Evidence<'_>, over: impl Fn(Reason, String) -> Verdict) -> 
         return over(Reason::AgentError, detail);
     }
     match (traces.is_dirty, evidence.was_reminded) {
-        (true, false) => Verdict::Remind,
+        // It ended by itself just when it was to be ended: no more of it is wanted.
+        (true, false) => match evidence.told {
+            None => Verdict::Remind,
+            Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
+            Some(Stop::Shutdown | Stop::Detach | Stop::LeaseLost) => {
+                let why = "the worker was told to stop before it reminded the agent";
+                over(Reason::Shutdown, why.into())
+            }
+        },
         (true, true) => over(
             Reason::Uncommitted,
             "changes without a commit are in the worktree, after a reminder too".into(),
@@ -308,6 +316,8 @@ mod tests {
             0                      | no_changes
             0 dirty                | remind
             0 dirty reminded       | uncommitted
+            0 dirty cancel         | cancelled
+            0 dirty shutdown       | shutdown
             0 reminded             | no_changes
             0 commits reminded     | done
             1                      | agent_error

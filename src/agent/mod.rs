@@ -32,6 +32,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
+use crate::failpoint;
 use crate::job::{Account, IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
 use crate::process::identity::{self, Identity};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
@@ -165,7 +166,8 @@ fn environment_removed() -> impl Iterator<Item = &'static str> {
     ENVIRONMENT_REMOVED.into_iter().chain(git::REPOSITORY_VARIABLES)
 }
 
-/// Runs of an attempt: the message, and if need be the reminder to commit.
+/// Runs of an attempt: the message, and if need be the reminder to commit. Its number is larger than
+/// 2 where a worker died before its agent began.
 const ROUNDS: u32 = 2;
 
 /// Where a run's agent says what became of it.
@@ -327,8 +329,10 @@ impl AgentExecutor {
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
         tracing::debug!(job = %job.id, "worktree ready");
+        failpoint::here("worktree_made");
         let mut session = self.keep_session(job, control, &worktree)?;
         self.begin_from_base(job, control, &worktree, &mut session)?;
+        failpoint::here("session_saved");
         self.run_rounds(job, control, &worktree, session, Round { number: 1, earlier: None })
     }
 
@@ -341,7 +345,7 @@ impl AgentExecutor {
         mut session: Session,
         mut round: Round,
     ) -> Result<Report, Cut> {
-        while round.number <= ROUNDS {
+        for _ in 0..ROUNDS {
             let number = round.number;
             let name = format!("{}-{}-{number}", job.id, control.token());
             let dir = RunDir::at(&self.settings.runs().join(name));
@@ -363,6 +367,7 @@ impl AgentExecutor {
             match self.verdict(job, &over)? {
                 Verdict::Remind => {
                     tracing::info!(job = %job.id, "no commit, but changes: reminding the agent");
+                    failpoint::here("reminded");
                     round = Round { number: number + 1, earlier: Some(record) };
                 }
                 Verdict::Over(report) => {
@@ -499,12 +504,15 @@ impl AgentExecutor {
         let text = if round.number == 1 { &job.message } else { message::REMINDER };
         let places = message::write_message(job, worktree, text, dir)
             .map_err(start_failed("write the message"))?;
+        failpoint::here("message_written");
         let spec = RunSpec { places, ..self.spec(job, worktree, session, dir) };
         dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
+        failpoint::here("before_shim");
         tracing::debug!(job = %job.id, "starting the shim");
         let gated = spawn::spawn(&self.settings.shim, dir, &self.settings.secrets)
             .map_err(start_failed("start the shim"))?;
         tracing::debug!(job = %job.id, pid = gated.identity().pid, "the shim is at its gate");
+        failpoint::here("shim_at_gate");
         let boot_id = identity::boot_id().map_err(start_failed("read the boot id"))?;
         control.record_run(Run {
             pid: gated.identity().pid,
@@ -514,6 +522,7 @@ impl AgentExecutor {
             started_at: control.now(),
             round: round.number,
         })?;
+        failpoint::here("run_recorded");
         let log_from = message::begin_log(&log, job, round.number, control.now())
             .map_err(start_failed(&format!("write the log {}", log.display())))?;
         let plan = Plan {
@@ -526,11 +535,14 @@ impl AgentExecutor {
             earlier: round.earlier,
         };
         write_json(&dir.file("plan.json"), &plan).map_err(start_failed("write the run's plan"))?;
+        failpoint::here("plan_written");
         // A word that came in the meantime: nothing has run yet, and dropping the gate keeps it so.
         if let Ok(stop) = control.stop().try_recv() {
             return Err(cut_by(stop));
         }
+        failpoint::here("before_gate");
         let running = gated.open().map_err(start_failed("open the gate"))?;
+        failpoint::here("gate_opened");
         let pid = running.identity.pid;
         tracing::info!(job = %job.id, issue = %job.issue, pid, "agent started");
         Ok((running, plan))
@@ -605,7 +617,10 @@ impl AgentExecutor {
         let mut look = after(Duration::from_millis(look_ms));
         loop {
             select! {
-                recv(ended) -> _ => return Ok(told),
+                recv(ended) -> _ => {
+                    failpoint::here("agent_ended");
+                    return Ok(told);
+                }
                 recv(look) -> _ => {
                     look_ms = (2 * look_ms).min(limits::SESSION_LOOK_MS_MAX);
                     look = if learn() { after(Duration::from_millis(look_ms)) } else { never() };

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, never};
 use crate::agent::AgentSettings;
 use crate::agent::git::{Git, GitError, WorktreeEntry, parse_worktrees};
 use crate::executor::Stop;
+use crate::failpoint;
 use crate::job::{IssueRef, limits};
 use crate::process::run::{private_file, write_whole};
 use crate::process::tree;
@@ -183,6 +184,7 @@ fn clone_or_fetch(
     with_retries(settings, git, || {
         git.run(&unfinished, &["fetch", "--quiet", "--prune", "origin"]).map(drop)
     })?;
+    failpoint::here("clone_unfinished");
     // Best effort: it is one of several places where a base is looked for.
     git.ask(&unfinished, &["remote", "set-head", "origin", "--auto"])?;
     fs::rename(&unfinished, &clone).map_err(|error| refused("finish a clone", &error))?;
@@ -318,6 +320,7 @@ fn place_worktree(
         let _ = fs::remove_file(&making);
     }
     added?;
+    failpoint::here("worktree_added");
     let own = git.run(folder, &["rev-parse", "--absolute-git-dir"])?;
     write_mark(&Path::new(own.trim_end()).join(WHOLE))?;
     fs::remove_file(&making)

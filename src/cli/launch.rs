@@ -17,6 +17,7 @@ use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
 use crate::cli::worker::{check_programs, new_worker};
 use crate::config::Config;
+use crate::failpoint;
 use crate::job::{Job, JobId, NewJob, State, StateKind, Token, limits};
 use crate::process::command;
 use crate::process::run::private_file;
@@ -78,6 +79,7 @@ pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result
     // There may be no worker to do this, and a dead one's jobs count against the cap.
     worker.settle()?;
     let job = queue.launch(new, claim)?;
+    failpoint::here("launched");
     if !arguments.wait {
         let mut child = begin_supervisor(&config, &queue, &job)?;
         let announcer = Announcer { queue: &queue, config: &config, job: &job, word };
@@ -182,6 +184,7 @@ pub(super) fn supervise(
     let worker = new_worker(&config, queue.clone(), config.worker())?;
     let token = Token(arguments.token);
     let job = queue.adopt(arguments.id, token, worker.id().clone(), config.lease_ms)?;
+    failpoint::here("supervise_adopted");
     worker.run_one(job, &words)?;
     Ok(Exit::Success)
 }

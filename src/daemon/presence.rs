@@ -54,7 +54,16 @@ pub(crate) fn remove_dead_workers(
     running: &[Job],
     now: Timestamp,
 ) -> io::Result<()> {
-    Presence::seen_at(folder).clear_up(running, now)
+    let presence = Presence::seen_at(folder);
+    let dead = presence.take_dead(running, now)?;
+    presence.forget(dead, running, now)
+}
+
+/// The file of a worker that is gone, or has not begun. Nobody begins under its name while this is
+/// there.
+pub(super) struct Dead {
+    path: PathBuf,
+    _held: Held,
 }
 
 /// A folder with a file for each worker that lives.
@@ -120,17 +129,33 @@ impl Presence {
         Ok(())
     }
 
-    /// Removes the files of dead workers that hold no job.
-    pub fn clear_up(&self, running: &[Job], now: Timestamp) -> io::Result<()> {
-        let needed: BTreeSet<PathBuf> =
-            running.iter().filter_map(|job| Some(self.file(&job.lease()?.worker))).collect();
+    /// Takes the locks of dead workers that hold none of these jobs.
+    pub fn take_dead(&self, running: &[Job], now: Timestamp) -> io::Result<Vec<Dead>> {
+        let needed = self.files_of(running);
+        let mut dead = Vec::new();
         for path in self.files()?.into_iter().filter(|path| !needed.contains(path)) {
-            lock::remove_if_free(&path, now)?;
+            dead.extend(lock::try_take(&path, now)?.map(|held| Dead { path, _held: held }));
+        }
+        Ok(dead)
+    }
+
+    /// Removes their files, except of those that hold one of these jobs. They are to be looked up
+    /// after the locks were taken: one that claimed in between and died would be forgotten.
+    pub fn forget(&self, dead: Vec<Dead>, running: &[Job], now: Timestamp) -> io::Result<()> {
+        let needed = self.files_of(running);
+        for dead in dead.iter().filter(|dead| !needed.contains(&dead.path)) {
+            fs::remove_file(&dead.path)?;
         }
         for path in self.files_with(DRAFT)?.into_iter().filter(|path| is_forgotten(path, now)) {
-            lock::remove_if_free(&path, now)?;
+            if let Some(_held) = lock::try_take(&path, now)? {
+                fs::remove_file(&path)?;
+            }
         }
         Ok(())
+    }
+
+    fn files_of(&self, running: &[Job]) -> BTreeSet<PathBuf> {
+        running.iter().filter_map(|job| Some(self.file(&job.lease()?.worker))).collect()
     }
 
     fn file(&self, worker: &WorkerId) -> PathBuf {
@@ -165,6 +190,9 @@ fn is_held(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::NewJob;
+    use crate::queue::Queue;
+    use crate::store::{Claim, MemoryStore};
 
     #[test]
     fn nobody_who_clears_up_takes_the_file_of_a_worker_that_comes() {
@@ -179,7 +207,8 @@ mod tests {
             scope.spawn(move || {
                 while still_coming.strong_count() > 0 {
                     // Who removes a file finds it gone at times, or held.
-                    let _ = presence.clear_up(&[], NOW);
+                    let dead = presence.take_dead(&[], NOW).unwrap_or_default();
+                    let _ = presence.forget(dead, &[], NOW);
                 }
             });
             let coming = coming;
@@ -191,7 +220,8 @@ mod tests {
             }
             drop(coming);
         });
-        presence.clear_up(&[], NOW).expect("nobody is there");
+        let dead = presence.take_dead(&[], NOW).expect("nobody is there");
+        presence.forget(dead, &[], NOW).expect("it can");
         assert_eq!(presence.files().expect("a folder"), [""; 0].map(PathBuf::from));
     }
 
@@ -202,8 +232,28 @@ mod tests {
         let draft = folder.path().join("host-1.new");
         fs::write(&draft, "").expect("a file");
         for (now, is_there) in [(Timestamp(0), true), (Timestamp(u64::MAX), false)] {
-            presence.clear_up(&[], now).expect("a folder");
+            presence.forget(Vec::new(), &[], now).expect("a folder");
             assert_eq!(draft.exists(), is_there);
         }
+    }
+
+    #[test]
+    fn a_worker_that_claims_and_dies_while_others_clear_up_is_not_forgotten() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let presence = Presence::at(folder.path()).expect("a folder");
+        let queue = Queue::new(MemoryStore::default());
+        let worker = WorkerId("w".into());
+        let idle = WorkerId("idle".into());
+        for worker in [&worker, &idle] {
+            drop(presence.announce(worker, Timestamp(1)).expect("it starts"));
+        }
+        let dead = presence.take_dead(&[], Timestamp(2)).expect("it can");
+        let issue = "h/o/r#1".parse().expect("a good reference");
+        queue.enqueue(NewJob::new(issue, "fix")).expect("an enqueue");
+        let claimed = queue.claim(Claim::new(worker, 1, 60_000)).expect("a claim");
+        let job = claimed.expect("there is one");
+        presence.forget(dead, std::slice::from_ref(&job), Timestamp(3)).expect("it can");
+        assert!(presence.is_orphan(&job, queue.now()), "its lease has not run out");
+        assert!(!presence.file(&idle).exists());
     }
 }

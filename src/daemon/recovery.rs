@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use crate::daemon::Worker;
 use crate::daemon::presence::Presence;
 use crate::executor::{Executor, Found, is_lease_lost};
+use crate::failpoint;
 use crate::job::{Job, JobId, Reason, Report, RetryPolicy, StateKind, WorkerId, limits, order};
 use crate::queue::{Prune, Queue, QueueError};
 use crate::store::ListQuery;
@@ -119,6 +120,7 @@ impl Recovery {
         let Some(lease) = job.lease().filter(|_| self.is_orphan(job)) else { return Ok(None) };
         match self.queue.adopt(job.id, lease.token, self.worker.clone(), self.lease_ms) {
             Ok(adopted) => {
+                failpoint::here("adopted");
                 let (id, issue, from) = (job.id, &job.issue, &lease.worker);
                 tracing::info!(job = %id, %issue, %from, "taken over from a worker that is gone");
                 Ok(Some(adopted))
@@ -136,7 +138,12 @@ impl Recovery {
             }
         }
         let Some(presence) = &self.presence else { return Ok(()) };
-        if let Err(error) = presence.clear_up(&self.running()?, self.queue.now()) {
+        let forgotten = match presence.take_dead(&self.running()?, self.queue.now()) {
+            // Looked up again, now that none of them can claim any more.
+            Ok(dead) => presence.forget(dead, &self.running()?, self.queue.now()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = forgotten {
             tracing::warn!(%error, "cannot clear up behind dead workers");
         }
         Ok(())

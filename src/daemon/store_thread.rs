@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::daemon::Worker;
 use crate::executor::is_lease_lost;
+use crate::failpoint;
 use crate::job::{self, JobId, Report, RetryPolicy, State, Token, WorkerId};
 use crate::queue::{Queue, QueueError};
 use crate::store::{Claim, NothingToClaim, Op, Reply, StoreError};
@@ -140,6 +141,7 @@ impl Clerk {
         }
         let event = match answer {
             Ok(Ok(job)) => {
+                failpoint::here("claimed");
                 tracing::info!(job = %job.id, issue = %job.issue, "claimed");
                 Event::Claimed(Box::new(job))
             }
@@ -173,8 +175,10 @@ impl Clerk {
     fn finish(&self, id: JobId, token: Token, report: Report) {
         let (reason, detail) = (report.reason, report.detail.clone());
         let seed = self.seed ^ token.0;
+        failpoint::here("before_finish");
         match self.queue.finish(id, token, report, self.policy, seed) {
             Ok(job) => {
+                failpoint::here("finished");
                 let state = job.state.kind();
                 let issue = &job.issue;
                 match &job.state {

@@ -154,14 +154,6 @@ pub fn wait_for_end(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the file of a lock that nobody holds. Says whether it did.
-pub fn remove_if_free(path: &Path, now: Timestamp) -> io::Result<bool> {
-    match try_take(path, now)? {
-        Some(_held) => fs::remove_file(path).map(|()| true),
-        None => Ok(false),
-    }
-}
-
 /// A holder of another boot, or whose process is gone, wrote it before the one that holds it now.
 fn parse(text: &str, boot_id: &str) -> Option<Holder> {
     let fields: Vec<&str> = text.split_whitespace().collect();
@@ -210,7 +202,6 @@ mod tests {
         let path = folder.path().join("lock");
         assert!(wait_for_end(&path).is_err(), "there is nothing to wait for");
         let held = try_take(&path, Timestamp(7)).expect("a lock").expect("it is free");
-        assert!(!remove_if_free(&path, Timestamp(8)).expect("a look"));
         let (sender, heard) = std::sync::mpsc::channel();
         let waiting = path.clone();
         let waiter = std::thread::spawn(move || {
@@ -223,8 +214,6 @@ mod tests {
         drop(held);
         assert_eq!(heard.recv(), Ok("free"));
         waiter.join().expect("it ends");
-        assert!(remove_if_free(&path, Timestamp(9)).expect("a look"));
-        assert!(!path.exists());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setsid};
 
+use crate::failpoint;
 use crate::job::limits;
 use crate::process::cgroup::Cgroup;
 use crate::process::meter::{Meter, Usage};
@@ -47,13 +48,17 @@ pub fn run(folder: &Path) -> io::Result<()> {
     let _alive = run
         .hold_shim(SystemClock.now())?
         .ok_or_else(|| io::Error::other("another shim holds the run"))?;
+    failpoint::here("shim_locked");
     let signals = Signals::catch()?;
     io::stdout().write_all(READY)?;
     io::stdout().flush()?;
+    failpoint::here("at_gate");
     if !wait_at_gate(&signals)? {
         return Ok(());
     }
+    failpoint::here("past_gate");
     run.mark_started()?;
+    failpoint::here("started_marked");
     // systemd says so to what it runs. Elsewhere the group we are in is not ours to divide.
     let is_service = std::env::vars_os().any(|(name, _)| name == "INVOCATION_ID");
     let cgroup = if is_service { run.make_cgroup()? } else { None };
@@ -61,8 +66,12 @@ pub fn run(folder: &Path) -> io::Result<()> {
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
-    run.write_exit_record(&record)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot write exit.json: {error}")))
+    failpoint::here("before_record");
+    run.write_exit_record(&record).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot write exit.json: {error}"))
+    })?;
+    failpoint::here("recorded");
+    Ok(())
 }
 
 /// Whether the worker said go. Its end of the pipe closes with it, however it ends.
@@ -116,6 +125,7 @@ fn supervise(
         Ok(pid) => pid,
         Err(error) => return Ok(not_started(spec, &error)),
     };
+    failpoint::here("agent_spawned");
     let mut agent = Agent {
         spec,
         cgroup,
@@ -136,8 +146,10 @@ fn supervise(
     while agent.ended.is_none() {
         agent.step()?;
     }
+    failpoint::here("agent_reaped");
     let wall_ms = agent.elapsed_ms();
     let left_behind = sweep(signals, cgroup)?;
+    failpoint::here("swept");
     let log_bytes = agent.log_bytes();
     agent.read_meter(log_bytes);
     if log_bytes > spec.log_bytes_max {

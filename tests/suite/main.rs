@@ -3,6 +3,7 @@
 mod agents;
 mod base_session;
 mod cli;
+mod crashes;
 mod daemon;
 mod doctor;
 mod examples;

@@ -113,6 +113,8 @@ fn every_key_of_the_readme_is_a_key() {
         "KUGETSU_BRANCH",
         "KUGETSU_RUN",
         "KUGETSU_RESULT",
+        "KUGETSU_FAILPOINT",
+        "KUGETSU_FAILPOINT_ONCE",
         "KUGETSU_TEST_OPENCODE",
         "KUGETSU_TEST_OVERWRITE",
         "KUGETSU_TEST_SEED",
@@ -125,4 +127,34 @@ fn every_key_of_the_readme_is_a_key() {
             assert!(known || OTHERS.contains(&word), "{} names {word}", path.display());
         }
     }
+}
+
+#[test]
+fn every_place_to_die_at_is_died_at() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests = fs::read_to_string(root.join("tests/suite/crashes.rs")).expect("a text");
+    let mut places = 0;
+    for (path, text) in files("src", "rs") {
+        for call in text.split("failpoint::here(\"").skip(1) {
+            let name = call.split('"').next().expect("it ends");
+            let is_named = tests.split(['"', ',', ':']).any(|word| word == name);
+            assert!(is_named, "{}: no test dies at {name}", path.display());
+            places += 1;
+        }
+    }
+    assert!(places > 20, "there are {places}");
+}
+
+#[test]
+fn no_user_gets_places_to_die_at() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("a text");
+    let section = |name: &str| {
+        let (_, rest) = manifest.split_once(&format!("\n[{name}]\n")).expect("a section");
+        rest.split("\n[").next().unwrap_or(rest)
+    };
+    assert!(section("features").contains("\nfailpoints = []"));
+    assert!(!section("features").contains("\ndefault"));
+    assert!(!section("dependencies").contains("failpoints"));
+    assert!(section("dev-dependencies").contains("\"failpoints\""), "these tests do");
 }

@@ -23,6 +23,7 @@ use ::redb::{
     ConcurrencyMode, Database, DatabaseError, ReadTransaction, TransactionError, WriteTransaction,
 };
 
+use crate::failpoint;
 use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
@@ -149,7 +150,7 @@ impl RedbStore {
     ) -> Result<T, StoreError> {
         let txn = self.begin_write()?;
         match work(&txn) {
-            Ok((result, Changed::Yes)) => match txn.commit().or_damaged(&self.path) {
+            Ok((result, Changed::Yes)) => match self.commit_to_disk(txn) {
                 // What was acknowledged is in the file that everybody else finds.
                 Ok(()) => self.check_place().map(|()| result),
                 // A lock that could not be had in time, within the commit: redb uses the file no
@@ -167,6 +168,13 @@ impl RedbStore {
                 Err(error)
             }
         }
+    }
+
+    fn commit_to_disk(&self, txn: WriteTransaction) -> Result<(), StoreError> {
+        failpoint::here("before_commit");
+        txn.commit().or_damaged(&self.path)?;
+        failpoint::here("committed");
+        Ok(())
     }
 
     /// Becomes the one writer, or gives up after [`limits::STORE_WAIT_MS_MAX`].
