@@ -325,9 +325,11 @@ impl Agent<'_> {
         let dead_ms = cpu_ms_of(&getrusage(UsageWho::RUSAGE_CHILDREN)?);
         let cpu_ms = dead_ms + tree::cpu_ms_of_descendants()?;
         let used = Duration::from_millis(cpu_ms.saturating_sub(self.cpu_ms));
+        // What a process used is nowhere between its death and its parent's wait for it.
+        let one_ended = cpu_ms < self.cpu_ms;
         self.cpu_ms = cpu_ms;
         self.cpu_looked_at = monotonic();
-        if used * 1000 >= looked_ago * limits::IDLE_CPU_PERMILLE {
+        if one_ended || used * 1000 >= looked_ago * limits::IDLE_CPU_PERMILLE {
             self.active_at = monotonic();
         }
         Ok(self.active_at.elapsed() >= limit)
@@ -335,13 +337,17 @@ impl Agent<'_> {
 
     /// How often to look at the processor time.
     fn idle_look(&self) -> Duration {
-        Duration::from_millis(self.spec.idle_ms / limits::IDLE_LOOKS)
+        Duration::from_millis((self.spec.idle_ms / limits::IDLE_LOOKS).max(limits::KILL_PAUSE_MS))
     }
 
     /// How long nothing can become due.
     fn patience(&self) -> Duration {
         let tick = if self.is_logging { limits::SHIM_TICK_MS } else { limits::SHIM_QUIET_TICK_MS };
-        let tick = Duration::from_millis(tick);
+        let tick = match self.spec.idle_ms {
+            0 => Duration::from_millis(tick),
+            // Several looks before it counts as idle.
+            _ => Duration::from_millis(tick).min(self.idle_look()),
+        };
         let due_in = match self.ending {
             Some((_, kill_at)) => kill_at.saturating_duration_since(monotonic()),
             None => Duration::from_millis(self.spec.timeout_ms.saturating_sub(self.elapsed_ms())),
