@@ -210,3 +210,17 @@ fn a_damaged_clone_is_named_and_a_repository_around_it_left_alone() {
     assert_eq!(refs(), "");
     assert_eq!(world.git(&around, &["remote"]), "");
 }
+
+#[test]
+fn a_git_that_is_not_there_is_named() {
+    let mut world = World::new();
+    world.agent("exit 0");
+    let id = world.enqueue(1, &[]);
+    world.set("PATH", "/var/empty");
+    for arguments in [&["worker", "--once"][..], &["start", "git.test/o/r#2", "go"]] {
+        let ran = world.run(arguments);
+        assert_eq!(ran.code, 1);
+        assert!(ran.stderr.contains("git is not installed, or not in PATH"), "{}", ran.stderr);
+    }
+    assert_eq!(world.job(id)["attempt"], 0, "nothing was begun");
+}
