@@ -104,6 +104,9 @@ enum Verb {
     Man(manual::ManArguments),
 }
 
+/// The first arguments that [`Internal`] has an answer for.
+const INTERNAL: [&str; 3] = ["supervise", "queue-daemon-process", "demo-agent"];
+
 /// Processes that kugetsu starts of itself. No help and no completion knows them.
 #[derive(Parser)]
 enum Internal {
@@ -170,12 +173,14 @@ pub fn run(
     {
         return run_guard(&parent.to_string_lossy(), program, rest);
     }
-    let call = match Internal::try_parse_from(&arguments) {
-        Ok(internal) => Call::Internal(internal),
-        Err(_) => match Cli::try_parse_from(&arguments) {
-            Ok(cli) => Call::Verb(cli.verb),
-            Err(error) => return refuse_usage(&error),
-        },
+    let parsed = if arguments.get(1).is_some_and(|verb| INTERNAL.iter().any(|name| verb == name)) {
+        Internal::try_parse_from(&arguments).map(Call::Internal)
+    } else {
+        Cli::try_parse_from(&arguments).map(|cli| Call::Verb(cli.verb))
+    };
+    let call = match parsed {
+        Ok(call) => call,
+        Err(error) => return refuse_usage(&error),
     };
     let program = arguments.first().map(|name| name.to_string_lossy().into_owned());
     let program = program.unwrap_or_else(|| "kugetsu".into());
@@ -272,5 +277,9 @@ mod tests {
     #[test]
     fn the_tree_is_sound() {
         super::Cli::command().debug_assert();
+        let internal = super::Internal::command();
+        internal.clone().debug_assert();
+        let names: Vec<&str> = internal.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(names, super::INTERNAL);
     }
 }
