@@ -427,8 +427,11 @@ fn drain(torture: &Torture, workers: Vec<Background>) {
         entries.map(|entry| entry.file_name()).collect()
     };
     assert_eq!(names("runs"), [""; 0]);
-    // The file of the last worker stays, and tells that it is gone.
-    assert!(names("workers").len() <= 1, "{:?}", names("workers"));
+    // The file of the last worker stays, and tells that it is gone. The draft of one that was killed
+    // while it began goes after ten minutes.
+    let mut workers = names("workers");
+    workers.retain(|name| !name.to_string_lossy().ends_with(".new"));
+    assert!(workers.len() <= 1, "{workers:?}");
 }
 
 /// Reads the ledger, and says how many runs it tells of.
