@@ -126,7 +126,8 @@ pub(super) fn run(
     };
     // TERM lets git clean up behind itself; a killed process ends, and the rest is the kernel's.
     tree::signal_group(group, Signal::SIGTERM)?;
-    if ended.recv_timeout(Duration::from_millis(limits::HELPER_GRACE_MS)).is_err() {
+    // A guard gives the same grace, and then needs a moment to kill what left its group.
+    if ended.recv_timeout(Duration::from_millis(2 * limits::HELPER_GRACE_MS)).is_err() {
         tree::signal_group(group, Signal::SIGKILL)?;
         let _ = ended.recv();
     }

@@ -24,8 +24,9 @@ impl Cgroup {
         let folder = own_folder(&mounts, &own)?.join(format!("kugetsu-{name}-{}", Pid::this()));
         fs::create_dir(&folder).ok()?;
         let group = Cgroup { folder };
-        // A kernel before 5.14 has groups that cannot be killed.
-        if group.file("cgroup.kill").exists() {
+        // A kernel before 5.14 has groups that cannot be killed, and a group that cannot be left
+        // again is no place for this process.
+        if group.file("cgroup.kill").exists() && group.around(|| Ok(())).is_ok() {
             return Some(group);
         }
         group.remove();
