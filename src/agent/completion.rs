@@ -3,7 +3,7 @@
 use crate::agent::repository::Traces;
 use crate::agent::result::Deferral;
 use crate::executor::Stop;
-use crate::job::{Account, Reason, Report};
+use crate::job::{Reason, Report, Usage};
 use crate::process::run::{Cause, ExitRecord};
 use crate::time::Timestamp;
 
@@ -60,7 +60,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
             signal: record.signal,
             commits: traces.commits,
             defer_ms: (reason == Reason::Deferred).then_some(LATER_MS),
-            account: evidence.earlier.map_or(Account::default(), account).plus(account(record)),
+            usage: evidence.earlier.map_or(Usage::default(), usage).plus(usage(record)),
             ..Report::new(reason, detail)
         })
     };
@@ -135,8 +135,8 @@ fn deferred(
     verdict
 }
 
-pub(super) fn account(record: &ExitRecord) -> Account {
-    Account {
+pub(super) fn usage(record: &ExitRecord) -> Usage {
+    Usage {
         wall_ms: record.wall_ms,
         cpu_ms: record.cpu_ms,
         peak_memory_kib: record.peak_memory_kib,
@@ -228,7 +228,7 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::meter::Usage;
+    use crate::process::meter::ModelUsage;
 
     /// `exit 0, 2 commits, dirty, reminded, cancel …` to a reason.
     fn verdict(words: &str) -> String {
@@ -242,7 +242,7 @@ mod tests {
             peak_memory_kib: 0,
             log_bytes: 0,
             left_behind: 0,
-            usage: Usage { cost_micros: 1_230_000, ..Usage::default() },
+            usage: ModelUsage { cost_micros: 1_230_000, ..ModelUsage::default() },
         };
         let mut result = Ok(None);
         let mut traces = Traces { commits: 0, is_dirty: false };
@@ -298,7 +298,7 @@ mod tests {
             Verdict::Over(report) => {
                 assert_eq!(report.defer_ms.is_some(), report.reason == Reason::Deferred);
                 assert!(!report.detail.is_empty() || report.reason == Reason::StartFailed);
-                assert_eq!(report.account.wall_ms, 1500);
+                assert_eq!(report.usage.wall_ms, 1500);
                 assert_eq!(report.pause, words.contains("later"), "{report:?}");
                 assert_eq!(report.detail.contains("result file"), words.contains("garbled"));
                 report.reason.to_string()

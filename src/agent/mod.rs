@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
 use crate::failpoint;
-use crate::job::{Account, IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
+use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, Usage, limits};
 use crate::process::identity::{self, Identity};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
 use crate::process::spawn::{self, Running};
@@ -693,8 +693,8 @@ impl AgentExecutor {
         let traces = plan.as_ref().and_then(|plan| plan.traces().ok());
         let commits = traces.map_or(0, |traces| traces.commits);
         let earlier = plan.and_then(|plan| plan.earlier);
-        let account = earlier.map_or(Account::NOTHING, |earlier| completion::account(&earlier));
-        Report { commits, account, ..Report::new(Reason::Lost, why) }
+        let usage = earlier.map_or(Usage::NOTHING, |earlier| completion::usage(&earlier));
+        Report { commits, usage, ..Report::new(Reason::Lost, why) }
     }
 
     fn verdict(&self, job: &Job, over: &OverRun<'_>) -> Result<Verdict, Cut> {

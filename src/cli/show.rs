@@ -9,7 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
 use crate::cli::why;
 use crate::config::Config;
-use crate::job::{Account, Job, JobId, Session};
+use crate::job::{Job, JobId, Session, Usage};
 use crate::time::Timestamp;
 
 #[derive(Args)]
@@ -94,8 +94,8 @@ fn text(
             "attempt {:<2} {} after {length}: {}",
             attempt.number, report.reason, report.detail
         );
-        if report.account != Account::NOTHING {
-            let _ = writeln!(text, "           {}", render::account_line(report.account));
+        if report.usage != Usage::NOTHING {
+            let _ = writeln!(text, "           {}", render::usage_line(report.usage));
         }
     }
     text

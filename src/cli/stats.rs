@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             "next_due": stats.next_due.map(|at| at.to_string()),
             "paused": stats.paused.is_some(),
             "attempts": stats.attempts,
-            "account": render::account(stats.account),
+            "usage": render::usage(stats.usage),
         });
         print(&format!("{value:#}\n"))?;
         return Ok(Exit::Success);
@@ -60,7 +60,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let _ = writeln!(text, "{kind:<10} {:>6}{note}", stats.count(kind));
     }
     if stats.attempts > 0 {
-        let used = render::account_line(stats.account);
+        let used = render::usage_line(stats.usage);
         let _ = writeln!(text, "attempts   {:>6}  ({used})", stats.attempts);
     }
     if let Some(paused) = stats.paused {

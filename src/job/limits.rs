@@ -89,7 +89,7 @@ pub const SESSION_LOOK_MS_MAX: u64 = 10_000;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.
 pub const LOG_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Longest line of a log in which an agent's account is looked for, in bytes.
+/// Longest line of a log in which an agent's usage is looked for, in bytes.
 pub const METER_LINE_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of the end of a log that grew too large, in bytes.
 pub const LOG_TAIL_BYTES: u64 = 64 * 1024;

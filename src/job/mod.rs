@@ -613,13 +613,13 @@ pub struct Report {
     /// Whether the whole queue is to wait as long: other jobs would fare no better.
     pub pause: bool,
     /// What it used up.
-    pub account: Account,
+    pub usage: Usage,
 }
 
 /// What an attempt, or several, used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Account {
+pub struct Usage {
     /// Milliseconds that its agent ran.
     pub wall_ms: u64,
     /// Milliseconds of processor time of the agent's whole tree.
@@ -638,9 +638,9 @@ pub struct Account {
     pub cost_micros: u64,
 }
 
-impl Account {
+impl Usage {
     /// Nothing used up.
-    pub const NOTHING: Account = Account {
+    pub const NOTHING: Usage = Usage {
         wall_ms: 0,
         cpu_ms: 0,
         peak_memory_kib: 0,
@@ -652,8 +652,8 @@ impl Account {
     };
 
     /// Both together: sums, and of the memory the larger one.
-    pub fn plus(self, other: Account) -> Account {
-        Account {
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
             wall_ms: self.wall_ms.saturating_add(other.wall_ms),
             cpu_ms: self.cpu_ms.saturating_add(other.cpu_ms),
             peak_memory_kib: self.peak_memory_kib.max(other.peak_memory_kib),
@@ -677,7 +677,7 @@ impl Report {
             commits: 0,
             defer_ms: None,
             pause: false,
-            account: Account::default(),
+            usage: Usage::default(),
         }
     }
 }

@@ -25,7 +25,7 @@ use nix::unistd::{Pid, setsid};
 use crate::failpoint;
 use crate::job::limits;
 use crate::process::cgroup::Cgroup;
-use crate::process::meter::{Meter, Usage};
+use crate::process::meter::{Meter, ModelUsage};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, write_whole};
 use crate::process::signals::{Heard, Signals};
 use crate::process::{command, remove_variables, retry_interrupted, tree};
@@ -171,7 +171,7 @@ fn supervise(
         peak_memory_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
         log_bytes,
         left_behind,
-        usage: agent.meter.map_or(Usage::default(), |meter| meter.usage),
+        usage: agent.meter.map_or(ModelUsage::default(), |meter| meter.usage),
     })
 }
 
@@ -209,7 +209,7 @@ fn not_started(spec: &RunSpec, error: &io::Error) -> ExitRecord {
         peak_memory_kib: 0,
         log_bytes: 0,
         left_behind: 0,
-        usage: Usage::default(),
+        usage: ModelUsage::default(),
     }
 }
 
@@ -289,7 +289,7 @@ impl Agent<'_> {
 
     fn limit_reached(&mut self) -> io::Result<Option<Cause>> {
         let spec = self.spec;
-        let usage = self.meter.as_ref().map_or(Usage::default(), |meter| meter.usage);
+        let usage = self.meter.as_ref().map_or(ModelUsage::default(), |meter| meter.usage);
         Ok(if self.elapsed_ms() >= spec.timeout_ms {
             Some(Cause::Timeout)
         } else if self.logged > spec.log_bytes_max {
@@ -309,7 +309,7 @@ impl Agent<'_> {
     fn read_meter(&mut self, logged: u64) {
         let until = self.log_bytes_before + logged.min(self.spec.log_bytes_max);
         if let Some(Err(_)) = self.meter.as_mut().map(|meter| meter.read(until)) {
-            // What was counted so far goes for nothing: half an account is none.
+            // What was counted so far goes for nothing: half of it would say too little.
             self.meter = None;
         }
     }

@@ -1,8 +1,8 @@
 //! What each operation means, once for every backend.
 
 use crate::job::{
-    Account, Event, IssueRef, Job, JobId, NewJob, Next, Reason, Refused, Report, Session, State,
-    StateKind, Token, limits, transition,
+    Event, IssueRef, Job, JobId, NewJob, Next, Reason, Refused, Report, Session, State, StateKind,
+    Token, Usage, limits, transition,
 };
 use crate::store::{Answer, Claim, NothingToClaim, Op, OpRefused, Paused, Reply, StoreError};
 use crate::time::Timestamp;
@@ -20,7 +20,7 @@ pub(super) struct Header {
     pub paused: Option<Paused>,
     /// Attempts that ended, and what they used up, ever: also of jobs that were removed.
     pub attempts: u64,
-    pub account: Account,
+    pub usage: Usage,
 }
 
 impl Header {
@@ -34,7 +34,7 @@ impl Header {
         cancelled: 0,
         paused: None,
         attempts: 0,
-        account: Account::NOTHING,
+        usage: Usage::NOTHING,
     };
 
     fn count_mut(&mut self, kind: StateKind) -> &mut u64 {
@@ -303,7 +303,7 @@ fn happen(
         Ok(Next::Changed(after)) => {
             save(tables, Some(&job), &after)?;
             if let Some(attempt) = after.attempts.last().filter(|_| ends) {
-                take_account(tables.header(), &attempt.report, now);
+                add_usage(tables.header(), &attempt.report, now);
             }
             Ok(Reply::Changed(after))
         }
@@ -313,9 +313,9 @@ fn happen(
 }
 
 /// What the end of an attempt means to the whole queue.
-fn take_account(header: &mut Header, report: &Report, now: Timestamp) {
+fn add_usage(header: &mut Header, report: &Report, now: Timestamp) {
     header.attempts += 1;
-    header.account = header.account.plus(report.account);
+    header.usage = header.usage.plus(report.usage);
     if let Some(ms) = report.defer_ms.filter(|_| report.pause && report.reason == Reason::Deferred)
     {
         let until = now.plus_ms(ms.min(limits::DURATION_MS_MAX));

@@ -99,7 +99,7 @@ impl Store for MemoryStore {
             next_due: rows.next_due_at(now)?,
             paused: rows.header.paused_at(now),
             attempts: rows.header.attempts,
-            account: rows.header.account,
+            usage: rows.header.usage,
         })
     }
 

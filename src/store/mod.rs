@@ -17,7 +17,7 @@ mod wake;
 use std::path::PathBuf;
 
 use crate::job::{
-    Account, Event, IssueRef, Job, JobId, NewJob, Refused, Session, StateKind, Token, WorkerId,
+    Event, IssueRef, Job, JobId, NewJob, Refused, Session, StateKind, Token, Usage, WorkerId,
 };
 use crate::time::Timestamp;
 
@@ -344,7 +344,7 @@ pub struct Stats {
     /// Attempts that ended, ever: also of jobs that were removed.
     pub attempts: u64,
     /// What these attempts used up.
-    pub account: Account,
+    pub usage: Usage,
 }
 
 /// A pause of the queue.
