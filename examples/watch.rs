@@ -22,7 +22,7 @@ use kugetsu::time::SystemClock;
 use kugetsu::worker::Settings;
 use kugetsu::{Job, JobId, Queue, QueueError};
 
-/// A hint may be missed, so this is how long a change stays unseen at most.
+/// A wake-up may be missed, so this is how long a change stays unseen at most.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Jobs that are looked at: those that run, that wait, and that ended last.
 const JOBS: usize = 100;
@@ -49,9 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         if is_last {
             break;
         }
-        // A hint says that something may have changed, not what. Several changes are one hint, so
-        // a job may have gone through a state that nobody saw.
-        let _ = watch.hints().recv_timeout(PATIENCE);
+        // A wake-up says that something may have changed, not what. Several changes are one
+        // wake-up, so a job may have gone through a state that nobody saw.
+        let _ = watch.wakeups().recv_timeout(PATIENCE);
     }
     println!("that was all");
     Ok(())

@@ -87,7 +87,7 @@ pub enum Found {
     Ended(Report),
 }
 
-/// What an execution needs of the worker: the word to stop, and its job's lease.
+/// What an execution needs of the worker: the request to stop, and its job's lease.
 pub struct Control {
     pub(crate) queue: Queue,
     pub(crate) id: JobId,
@@ -96,7 +96,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Tells when and why to stop. May speak more than once, the later word being the stronger.
+    /// Says when and why to stop. May do so more than once, each request stronger than the last.
     /// A worker waits for an execution that does not listen.
     pub fn stop(&self) -> &Receiver<Stop> {
         &self.stop

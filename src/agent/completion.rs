@@ -39,8 +39,8 @@ pub(super) struct Evidence<'e> {
     pub traces: &'e Traces,
     /// Commits of earlier attempts of the job that came to nothing.
     pub commits_before: u32,
-    /// The word that the worker passed on, if it did.
-    pub told: Option<Stop>,
+    /// The request to stop that the worker passed on, if it did.
+    pub stop_sent: Option<Stop>,
     /// Whether this was the reminder already.
     pub was_reminded: bool,
     /// What the agent said last, in lines.
@@ -97,7 +97,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
                 commits(traces)
             ),
         ),
-        Cause::Terminated => match evidence.told {
+        Cause::Terminated => match evidence.stop_sent {
             Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
             Some(Stop::Shutdown) => over(Reason::Shutdown, "the worker was told to stop".into()),
             // A supervisor that ends a whole service, or a machine that goes down.
@@ -194,7 +194,7 @@ fn exited(evidence: &Evidence<'_>, over: impl Fn(Reason, String) -> Verdict) -> 
     }
     match (traces.is_dirty, evidence.was_reminded) {
         // It ended by itself just when it was to be ended: no more of it is wanted.
-        (true, false) => match evidence.told {
+        (true, false) => match evidence.stop_sent {
             None => Verdict::Remind,
             Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
             Some(Stop::Shutdown | Stop::Detach | Stop::LeaseLost) => {
@@ -246,7 +246,7 @@ mod tests {
         };
         let mut result = Ok(None);
         let mut traces = Traces { commits: 0, is_dirty: false };
-        let mut told = None;
+        let mut stop_sent = None;
         let mut commits_before = 0;
         let mut was_reminded = false;
         let mut completion = Completion::Commits;
@@ -271,8 +271,8 @@ mod tests {
                 }
                 "garbled" => result = Err("expected value".into()),
                 "ended" => record.cause = Cause::Terminated,
-                "cancel" => told = Some(Stop::Cancel),
-                "shutdown" => told = Some(Stop::Shutdown),
+                "cancel" => stop_sent = Some(Stop::Cancel),
+                "shutdown" => stop_sent = Some(Stop::Shutdown),
                 "by-exit" => completion = Completion::Exit,
                 "locked" => last_lines = "Error: database is locked",
                 "busy" => last_lines = "Failed query: insert\nparams: 1",
@@ -286,7 +286,7 @@ mod tests {
             record: &record,
             traces: &traces,
             commits_before,
-            told,
+            stop_sent,
             was_reminded,
             last_lines,
             earlier: None,

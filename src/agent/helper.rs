@@ -1,4 +1,4 @@
-//! Running helper programs to their end, under a deadline and a word to stop.
+//! Running helper programs to their end, under a deadline and a request to stop.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -79,7 +79,8 @@ impl From<io::Error> for Interrupted {
     }
 }
 
-/// Runs a command in a process group of its own, which is killed on a word or at the deadline.
+/// Runs a command in a process group of its own, which is killed on a request to stop or at the
+/// deadline.
 ///
 /// Its standard input is `stdin`: a lock file, so that the lock is held for as long as the helper
 /// lives, even when this process is killed.
@@ -121,7 +122,7 @@ pub(super) fn run(
                 stderr: read_back(&mut stderr, bounds.output_bytes_max)?,
             });
         }
-        recv(stop) -> word => Interrupted::Stopped(word.unwrap_or(Stop::Shutdown)),
+        recv(stop) -> request => Interrupted::Stopped(request.unwrap_or(Stop::Shutdown)),
         recv(after(Duration::from_millis(bounds.timeout_ms))) -> _ => Interrupted::TimedOut,
     };
     // TERM lets git clean up behind itself; a killed process ends, and the rest is the kernel's.

@@ -135,7 +135,7 @@ pub(super) fn lock_file(
     Ok(file)
 }
 
-/// Waits, unless there is a word to stop.
+/// Waits, unless there is a request to stop.
 fn wait(stop: &Receiver<Stop>, pause: Duration) -> Result<(), GitError> {
     match stop.recv_timeout(pause) {
         Ok(stop) => Err(GitError::Stopped(stop)),

@@ -50,7 +50,7 @@ impl Workplace {
     }
 
     /// What would be lost with it, if anything.
-    pub fn worth(&self) -> Option<String> {
+    pub fn unsaved_work(&self) -> Option<String> {
         let commits = match self.unpushed {
             0 => None,
             1 => Some("1 commit that is on no branch of the remote".to_string()),
@@ -66,7 +66,7 @@ impl Workplace {
 /// no reason.
 ///
 /// `is_free` is asked while the repository is locked, so that no worker can begin to work there
-/// between the question and the removal. With `force`, what has worth goes too.
+/// between the question and the removal. With `force`, unsaved work goes too.
 pub fn remove_workplace(
     settings: &AgentSettings,
     issue: &IssueRef,
@@ -83,8 +83,8 @@ pub fn remove_workplace(
         guard: Some(&settings.shim),
     };
     let place = look(settings, issue, &git).map_err(in_words)?;
-    if let Some(worth) = place.worth().filter(|_| !force) {
-        return Err(worth);
+    if let Some(unsaved) = place.unsaved_work().filter(|_| !force) {
+        return Err(unsaved);
     }
     if place.is_there && !force {
         let somebody = tree::somebody_in(&place.folder).map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use crossbeam_channel::{bounded, select};
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::cli::context::{CliError, Context, print, print_note, words};
+use crate::cli::context::{CliError, Context, print, print_note, stop_requests};
 use crate::cli::each;
 use crate::cli::exit::Exit;
 use crate::cli::render::Format;
@@ -66,7 +66,7 @@ enum Answer {
 /// Asks a person at a terminal. Ends the line of the question in any case.
 fn ask(question: &str) -> Result<Answer, CliError> {
     let mut stderr = io::stderr().lock();
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     write!(stderr, "{question} [y/N] ")?;
     stderr.flush()?;
     let (sender, answers) = bounded(1);
@@ -78,14 +78,14 @@ fn ask(question: &str) -> Result<Answer, CliError> {
     })?;
     let answer = select! {
         recv(answers) -> answer => answer.map_err(io::Error::other)??,
-        recv(words) -> _ => {
+        recv(stop_requests) -> _ => {
             writeln!(stderr)?;
             return Ok(Answer::Interrupted);
         }
     };
     // From here on an interrupt does what it does everywhere.
-    thread::Builder::new().name("words".into()).spawn(move || {
-        if words.recv().is_ok() {
+    thread::Builder::new().name("stop-requests".into()).spawn(move || {
+        if stop_requests.recv().is_ok() {
             let _ = emulate_default_handler(SIGINT);
         }
     })?;

@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::cli::exit::Exit;
 use crate::config::{Config, ConfigError, KEYS, check_owner, duration_ms};
-use crate::daemon::Word;
+use crate::daemon::StopRequest;
 use crate::job::issue_ref::Malformed;
 use crate::job::{IssueRef, JobId, StateKind};
 use crate::queue::{Queue, QueueError};
@@ -286,18 +286,19 @@ pub(super) fn cannot_print(error: io::Error) -> CliError {
         .hint("only the output is lost: what the command changes is changed")
 }
 
-/// SIGTERM, SIGINT and SIGHUP as words to a worker.
-pub(super) fn words() -> Result<Receiver<Word>, CliError> {
+/// SIGTERM, SIGINT and SIGHUP as requests to stop a worker.
+pub(super) fn stop_requests() -> Result<Receiver<StopRequest>, CliError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    // More than three words say nothing that three do not.
-    let (sender, words) = bounded(3);
+    // More than three requests say nothing that three do not.
+    let (sender, stop_requests) = bounded(3);
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            let word = if signal == SIGINT { Word::Interrupt } else { Word::Terminate };
-            let _ = sender.try_send(word);
+            let request =
+                if signal == SIGINT { StopRequest::Interrupt } else { StopRequest::Terminate };
+            let _ = sender.try_send(request);
         }
     })?;
-    Ok(words)
+    Ok(stop_requests)
 }
 
 /// The time in log lines: all of it in a file, hours to seconds (UTC) on a screen.

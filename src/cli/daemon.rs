@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::cli::context::{
-    CliError, Context, begin_logging, make_folder, parse_duration, print, print_note, words,
+    CliError, Context, begin_logging, make_folder, parse_duration, print, print_note, stop_requests,
 };
 use crate::cli::exit::Exit;
 use crate::cli::list::whole_number;
@@ -31,7 +31,7 @@ use crate::worker::OnTerminate;
 
 /// What the background process says once it is at work.
 const READY: &str = "ready\n";
-/// How often to look at a log when nothing tells to.
+/// How often to look at a log without a wake-up.
 const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Subcommand)]
@@ -256,7 +256,7 @@ fn status(
 
 fn logs(config: &Config, arguments: &LogsArguments) -> Result<Exit, CliError> {
     let path = log_file(config);
-    let interrupted = words()?;
+    let interrupted = stop_requests()?;
     let mut file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let why = "the queue-daemon has no log: it was never started";

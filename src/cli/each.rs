@@ -11,7 +11,7 @@ use crate::job::{Event, Job, JobId, Refused, limits};
 use crate::queue::Queue;
 use crate::store::{Op, OpRefused, Reply};
 
-/// Lets the event happen to each job, and tells of each what `describe` says of it. A job that
+/// Applies the event to each job, and reports of each what `describe` says of it. A job that
 /// refuses is complained about, does not hold up the others, and decides the exit code.
 pub(super) fn apply(
     context: &Context,

@@ -94,13 +94,13 @@ pub(super) fn read_message(text: &str) -> Result<String, CliError> {
 /// Reads the message, and one byte more than is allowed, so that too much is seen.
 fn read_stdin() -> Result<String, CliError> {
     let mut bytes = Vec::new();
-    let most = limits::MESSAGE_BYTES_MAX as u64 + 1;
-    std::io::stdin().take(most).read_to_end(&mut bytes).map_err(|error| {
+    let limit = limits::MESSAGE_BYTES_MAX as u64 + 1;
+    std::io::stdin().take(limit).read_to_end(&mut bytes).map_err(|error| {
         CliError::general(format!("cannot read the message from standard input: {error}"))
     })?;
     if bytes.len() > limits::MESSAGE_BYTES_MAX {
-        let most = limits::MESSAGE_BYTES_MAX;
-        return Err(CliError::general(format!("the message has more than {most} bytes")));
+        let limit = limits::MESSAGE_BYTES_MAX;
+        return Err(CliError::general(format!("the message has more than {limit} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| CliError::general("the message is not UTF-8"))
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 
-use crate::cli::context::{CliError, Context, cannot_print, parse_states, words};
+use crate::cli::context::{CliError, Context, cannot_print, parse_states, stop_requests};
 use crate::cli::exchange;
 use crate::cli::exit::Exit;
 use crate::cli::progress::Progress;
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let mut stdout = io::stdout().lock();
     // On a screen the lines themselves show how it goes.
     let progress = Progress::begin("exporting", total, !stdout.is_terminal());
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let mut last = JobId(0);
     loop {
         let jobs = queue.jobs_after(last, limits::OPS_PER_COMMIT_MAX)?;
@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             written => written.map_err(cannot_print)?,
         }
         progress.advance(jobs.len() as u64);
-        if words.try_recv().is_ok() {
+        if stop_requests.try_recv().is_ok() {
             return Err(CliError::new(Exit::Interrupted, "interrupted: the export is not whole"));
         }
     }

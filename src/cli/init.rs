@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 
 use crate::agent::{AgentExecutor, clone_repository};
-use crate::cli::context::{CliError, Context, make_folder, parse_issue, print, words};
+use crate::cli::context::{CliError, Context, make_folder, parse_issue, print, stop_requests};
 use crate::cli::doctor::programs;
 use crate::cli::exit::Exit;
 use crate::cli::finding::Finding;
@@ -99,10 +99,10 @@ fn write_config(config: &Config) -> Result<Finding, CliError> {
 
 fn clone(config: &Config, repository: &IssueRef) -> Result<Finding, CliError> {
     let name = repository.repository();
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let (sender, stop) = bounded(1);
     thread::Builder::new().name("stop".into()).spawn(move || {
-        if words.recv().is_ok() {
+        if stop_requests.recv().is_ok() {
             // Nobody listens when the clone is done.
             let _ = sender.send(Stop::Shutdown);
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cli::context::{
     CliError, Context, begin_logging, make_folder, parse_duration, parse_issue, print, print_error,
-    print_note, words,
+    print_note, stop_requests,
 };
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
@@ -87,11 +87,11 @@ pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result
     }
     begin_logging(context);
     let id = job.id;
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let claimed = job.clone();
     let run = thread::Builder::new()
         .name("worker".into())
-        .spawn(move || worker.run_one(claimed, &words))?;
+        .spawn(move || worker.run_one(claimed, &stop_requests))?;
     let announcer = Announcer { queue: &queue, config: &config, job: &job, word };
     let announced = announcer.announce(arguments.format, || Ok(run.is_finished()));
     let exit = run.join().map_err(|_| CliError::general("a bug ended the worker"))??;
@@ -180,12 +180,12 @@ pub(super) fn supervise(
     begin_logging(context);
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let worker = new_worker(&config, queue.clone(), config.worker())?;
     let token = Token(arguments.token);
     let job = queue.adopt(arguments.id, token, worker.id().clone(), config.lease_ms)?;
     failpoint::here("supervise_adopted");
-    worker.run_one(job, &words)?;
+    worker.run_one(job, &stop_requests)?;
     Ok(Exit::Success)
 }
 
@@ -210,13 +210,13 @@ impl Announcer<'_> {
             let gone = is_gone()?;
             let patient = began.elapsed() < Duration::from_millis(limits::ANNOUNCE_MS_MAX);
             if let Some(session) = self.session(patient && !gone)? {
-                return self.tell(format, &session);
+                return self.print_session(format, &session);
             }
             if gone {
-                return self.tell_failure();
+                return self.report_failure();
             }
             select! {
-                recv(changes.hints()) -> _ => {}
+                recv(changes.wakeups()) -> _ => {}
                 recv(after(POLL)) -> _ => {}
             }
         }
@@ -237,7 +237,7 @@ impl Announcer<'_> {
         })
     }
 
-    fn tell(&self, format: Format, session: &str) -> Result<Exit, CliError> {
+    fn print_session(&self, format: Format, session: &str) -> Result<Exit, CliError> {
         let issue = &self.job.issue;
         let worktree = self.config.agents().worktree(issue);
         let worktree = worktree.display();
@@ -264,7 +264,7 @@ impl Announcer<'_> {
     }
 
     /// The agent did not come to run.
-    fn tell_failure(&self) -> Result<Exit, CliError> {
+    fn report_failure(&self) -> Result<Exit, CliError> {
         let id = self.job.id;
         let job = self.queue.get(id)?.ok_or_else(|| CliError::no_such_job(id))?;
         let attempt = job.attempts.last();

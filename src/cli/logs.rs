@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam_channel::{after, never, select};
 
-use crate::cli::context::{CliError, Context, cannot_print, parse_issue, print_note, words};
+use crate::cli::context::{
+    CliError, Context, cannot_print, parse_issue, print_note, stop_requests,
+};
 use crate::cli::exit::Exit;
 use crate::cli::transcript;
 use crate::job::{Job, JobId, limits};
@@ -88,7 +90,7 @@ fn agent_began(job: &Job) -> Timestamp {
 
 /// Shows the log from its beginning, and on until the job has ended and all of it is shown.
 fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliError> {
-    let interrupted = words()?;
+    let interrupted = stop_requests()?;
     let changes = queue.watch();
     let mut log = None;
     let mut growth: Option<Watch> = None;
@@ -111,10 +113,10 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliE
             return Ok(Exit::Success);
         }
         let nothing = never();
-        let growth = growth.as_ref().map_or(&nothing, Watch::hints);
+        let growth = growth.as_ref().map_or(&nothing, Watch::wakeups);
         select! {
             recv(growth) -> _ => {}
-            recv(changes.hints()) -> _ => {}
+            recv(changes.wakeups()) -> _ => {}
             recv(interrupted) -> _ => {
                 print_note("the job goes on");
                 return Ok(Exit::Interrupted);

@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let queue = context.queue(&config)?;
     let before = age_ms.map(|ms| crate::time::Timestamp(queue.now().0.saturating_sub(ms)));
     let keep = arguments.keep.unwrap_or(0);
-    let removed = queue.prune(&Prune { states, before, keep, most: u64::MAX })?;
+    let removed = queue.prune(&Prune { states, before, keep, limit: u64::MAX })?;
     print(&format!("Removed {removed} job(s)\n"))?;
     Ok(Exit::Success)
 }

@@ -6,12 +6,12 @@ use clap::Args;
 use crossbeam_channel::{after, never, select};
 use serde_json::{Value, json};
 
-use crate::cli::context::{CliError, Context, parse_duration, print, words};
+use crate::cli::context::{CliError, Context, parse_duration, print, stop_requests};
 use crate::cli::exit::Exit;
 use crate::cli::render::{self, Format};
 use crate::job::{Job, JobId, StateKind};
 
-/// How often to look when nothing tells to.
+/// How often to look without a wake-up.
 const POLL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let timeout = timeout.map(|text| parse_duration("timeout", text)).transpose()?;
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let interrupted = words()?;
+    let interrupted = stop_requests()?;
     let changes = queue.watch();
     let deadline = timeout.map_or_else(never, |ms| after(Duration::from_millis(ms)));
     let mut ended: Vec<Job> = Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             break;
         }
         select! {
-            recv(changes.hints()) -> _ => {}
+            recv(changes.wakeups()) -> _ => {}
             recv(after(POLL)) -> _ => {}
             recv(interrupted) -> _ => return Ok(Exit::Interrupted),
             recv(deadline) -> _ => {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::agent::git::git;
 use crate::agent::{AgentExecutor, git_version};
-use crate::cli::context::{CliError, Context, begin_logging, words};
+use crate::cli::context::{CliError, Context, begin_logging, stop_requests};
 use crate::cli::exit::Exit;
 use crate::config::Config;
 use crate::daemon::Worker;
@@ -48,7 +48,7 @@ pub(super) fn work(
     check_programs(context, &config)?;
     let queue = context.queue(&config)?;
     check_identity(&config);
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let settings = worker::Settings { once, ..config.worker() };
     let worker = new_worker(&config, queue.clone(), settings)?;
     ready();
@@ -60,7 +60,7 @@ pub(super) fn work(
         stats.pending,
         stats.notified
     );
-    Ok(match worker.run(&words)? {
+    Ok(match worker.run(&stop_requests)? {
         worker::Exit::Idle | worker::Exit::Terminated => Exit::Success,
         worker::Exit::Interrupted => Exit::Interrupted,
     })
@@ -77,7 +77,7 @@ pub(super) fn new_worker(
     let worker = Worker::new(queue, settings, executor)?;
     let worker = worker.with_policy(config.policy).with_retention(config.retention_ms);
     let folder = config.workers();
-    worker.with_presence(&folder).map_err(|error| {
+    worker.with_liveness(&folder).map_err(|error| {
         CliError::general(format!("cannot hold a lock in {}: {error}", folder.display()))
     })
 }

@@ -53,7 +53,7 @@ pub const STORE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Largest cap on running agents.
 pub const AGENTS_MAX: u32 = 1_000;
-/// How long a shim waits at its gate for the worker's word.
+/// How long a shim waits at its gate for the worker's go-ahead.
 pub const GATE_WAIT_MS_MAX: u64 = 60_000;
 /// How long a worker waits for a new shim to reach its gate.
 pub const SHIM_READY_MS_MAX: u64 = 20_000;

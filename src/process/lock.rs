@@ -1,6 +1,6 @@
 //! A lock that tells who holds it, and that the kernel frees when its holder dies.
 //!
-//! What the file says is a hint: whether the holder lives is known by the lock alone.
+//! What the file says may be stale: whether the holder lives is known by the lock alone.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};

@@ -79,7 +79,7 @@ fn wait_at_gate(signals: &Signals) -> io::Result<bool> {
     let stdin = io::stdin();
     let mut ready = [
         PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
-        PollFd::new(signals.words(), PollFlags::POLLIN),
+        PollFd::new(signals.stop_requests(), PollFlags::POLLIN),
     ];
     let timeout = PollTimeout::try_from(Duration::from_millis(limits::GATE_WAIT_MS_MAX))
         .map_err(io::Error::other)?;
@@ -252,10 +252,10 @@ fn start(spec: &RunSpec, lock: &File, cgroup: Option<&Cgroup>) -> io::Result<Pid
 }
 
 impl Agent<'_> {
-    /// Waits for the next thing to happen, and answers it.
+    /// Waits for the next thing to happen, and handles it.
     fn step(&mut self) -> io::Result<()> {
         let heard = self.signals.next(self.patience())?;
-        // An agent that has ended by itself is not ended by a word that comes after.
+        // An agent that has ended by itself is not stopped by a signal that comes later.
         self.reap()?;
         if self.ended.is_some() {
             return Ok(());
@@ -294,9 +294,9 @@ impl Agent<'_> {
             Some(Cause::Timeout)
         } else if self.logged > spec.log_bytes_max {
             Some(Cause::LogLimit)
-        } else if spec.steps_max.is_some_and(|most| usage.steps > most) {
+        } else if spec.steps_max.is_some_and(|limit| usage.steps > limit) {
             Some(Cause::StepLimit)
-        } else if spec.cost_micros_max.is_some_and(|most| usage.cost_micros > most) {
+        } else if spec.cost_micros_max.is_some_and(|limit| usage.cost_micros > limit) {
             Some(Cause::CostLimit)
         } else if self.is_idle()? {
             Some(Cause::IdleTimeout)

@@ -89,7 +89,7 @@ pub(super) fn apply(
         }
         Op::Apply(id, event) => match tables.job(id)? {
             None => Ok(Err(OpRefused::NoSuchJob(id))),
-            Some(job) => happen(tables, job, event, now),
+            Some(job) => apply_event(tables, job, event, now),
         },
         Op::Adopt { job, token, worker, lease_ms } => match tables.job(job)? {
             None => Ok(Err(OpRefused::NoSuchJob(job))),
@@ -137,7 +137,7 @@ pub(super) fn is_change(answer: &Answer) -> bool {
 }
 
 /// Whether other processes should hear of an operation: all but signs of life.
-pub(super) fn is_news(op: &Op) -> bool {
+pub(super) fn wakes_others(op: &Op) -> bool {
     match op {
         Op::Apply(_, Event::Renew { lease_ms, .. }) => *lease_ms == 0,
         Op::Enqueue(_)
@@ -277,7 +277,7 @@ fn take(
     }))
 }
 
-/// Lets an event happen that brings a new lease. A refused one uses up no token.
+/// Applies an event that brings a new lease. A refused one uses up no token.
 fn with_new_token(
     tables: &mut impl Tables,
     job: Job,
@@ -285,14 +285,14 @@ fn with_new_token(
     event: impl FnOnce(Token) -> Event,
 ) -> Result<Answer, StoreError> {
     let token = tables.header().next_token;
-    let answer = happen(tables, job, event(Token(token)), now)?;
+    let answer = apply_event(tables, job, event(Token(token)), now)?;
     if is_change(&answer) {
         tables.header().next_token = token + 1;
     }
     Ok(answer)
 }
 
-fn happen(
+fn apply_event(
     tables: &mut impl Tables,
     job: Job,
     event: Event,

@@ -162,7 +162,7 @@ fn check_ledger(world: &World) -> BTreeSet<u64> {
     let mut running: BTreeMap<&str, &str> = BTreeMap::new();
     let mut last_of_issue: BTreeMap<&str, u64> = BTreeMap::new();
     let mut begun = BTreeSet::new();
-    let mut most = 0;
+    let mut largest = 0;
     for line in &lines {
         let words: Vec<&str> = line.split(' ').collect();
         let [word, issue, job] = words[..] else { panic!("{line:?} in {lines:#?}") };
@@ -171,14 +171,14 @@ fn check_ledger(world: &World) -> BTreeSet<u64> {
             continue;
         }
         assert_eq!(running.insert(issue, job), None, "{line:?} in {lines:#?}");
-        most = most.max(running.len());
+        largest = largest.max(running.len());
         let id = job.split('/').next().and_then(|id| id.parse().ok()).expect("a number");
         assert!(begun.insert(id), "job {id} ran twice: {lines:#?}");
         let before = last_of_issue.insert(issue, id);
         assert!(before.is_none_or(|before| before < id), "{line:?} after {before:?}: {lines:#?}");
     }
     assert!(running.is_empty(), "nobody killed an agent, and {running:?} did not end");
-    assert_eq!(most, CAP, "agents at once");
+    assert_eq!(largest, CAP, "agents at once");
     begun
 }
 

@@ -417,8 +417,8 @@ fn drain(torture: &Torture, workers: Vec<Background>) {
         worker.wait();
     }
     fs::write(torture.world.root().join("go"), "").expect("a file");
-    let (world, most) = (&torture.world, format!("--max-agents={CAP}"));
-    assert!(world.worker(&["--once", &most]).wait().success());
+    let (world, max_agents) = (&torture.world, format!("--max-agents={CAP}"));
+    assert!(world.worker(&["--once", &max_agents]).wait().success());
     // This one finds nothing to do but to tidy up.
     world.work();
     world.assert_no_process_left();

@@ -35,19 +35,19 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let settings = config.agents();
     let (mut removed, mut kept) = (0, 0);
     for known in known(&queue, &settings)? {
-        let fate = match wanted(&queue, &known, age_ms)? {
+        let verdict = match wanted(&queue, &known, age_ms)? {
             Some(why) => Err(why),
             None if arguments.dry_run => match Workplace::look(&settings, &known.issue) {
-                Ok(place) => place.worth().map_or(Ok(()), Err),
+                Ok(place) => place.unsaved_work().map_or(Ok(()), Err),
                 Err(why) => Err(why),
             },
             None => remove(&queue, &settings, &known, false)?,
         };
-        match fate {
+        match verdict {
             Ok(()) => removed += 1,
             Err(_) => kept += 1,
         }
-        print(&match (fate, arguments.dry_run) {
+        print(&match (verdict, arguments.dry_run) {
             (Ok(()), false) => format!("Removed {}\n", known.issue),
             (Ok(()), true) => format!("Would remove {}\n", known.issue),
             (Err(why), _) => format!("Kept {}: {why}\n", known.issue),
