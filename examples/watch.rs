@@ -37,13 +37,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(file) => open(Path::new(file))?,
         None => open(&folder.path().join("queue.redb"))?,
     };
-    // Watched before the first look, so that no change falls between the two.
+    // Watched before the first reading, so that no change falls between the two.
     let watch = queue.watch();
     let demo = if file.is_none() { Some(begin_demo(queue.clone())?) } else { None };
 
     let mut known = BTreeMap::new();
     while left > 0 {
-        // Asked before the look: what the demo did last is seen by it.
+        // Asked before the reading: what the demo did last is seen by it.
         let is_last = demo.as_ref().is_some_and(JoinHandle::is_finished);
         left = left.saturating_sub(print_changes(&queue, &mut known)?);
         if is_last {

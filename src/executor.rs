@@ -29,7 +29,7 @@ pub use crate::worker::{Ending, Stop};
 /// impl Executor for Slices {
 ///     fn execute(&self, _job: &Job, control: &Control) -> Ending {
 ///         for _slice in 0..3 {
-///             // … a slice of the work, and then a look whether to go on …
+///             // … a slice of the work, and then a check whether to go on …
 ///             match control.stop().recv_timeout(Duration::from_millis(10)) {
 ///                 Ok(Stop::LeaseLost) => return Ending::LeftAlone,
 ///                 Ok(_) => return Ending::Over(Report::new(Reason::Shutdown, "told to stop")),

@@ -500,12 +500,12 @@ impl Queue {
 /// Group commit: the first thread in line leads, and takes along whoever waits behind it.
 #[derive(Default)]
 struct Group {
-    line: Mutex<Line>,
+    line: Mutex<WaitingLine>,
     moved: Condvar,
 }
 
 #[derive(Default)]
-struct Line {
+struct WaitingLine {
     /// Number of the next one to line up.
     next: u64,
     /// Whether a thread is on its way to the disk.
@@ -542,7 +542,7 @@ impl Group {
         }
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn line(&self) -> MutexGuard<'_, WaitingLine> {
         self.line.lock().expect("no thread panics while it holds the line")
     }
 }

@@ -89,7 +89,7 @@ impl AgentExecutor {
     fn what_is_left(&self, dir: &RunDir, run: &Run) -> Result<Left, EarlyExit> {
         let deadline = time::monotonic() + self.ending_time();
         loop {
-            match leftover::look(dir, run, None) {
+            match leftover::inspect(dir, run, None) {
                 Ok(Left::Alive) | Err(_) if time::monotonic() < deadline => {
                     time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
                 }
@@ -103,13 +103,13 @@ impl AgentExecutor {
         }
     }
 
-    /// Looks at a run whose worker is gone, and waits for nothing.
-    pub(super) fn look_at(&self, job: &Job) -> Found {
+    /// Inspects a run whose worker is gone, and waits for nothing.
+    pub(super) fn inspect_left(&self, job: &Job) -> Found {
         let Some(lease) = job.lease() else { return Found::NothingRan };
         let Some(run) = &lease.run else { return Found::NothingRan };
         let dir = RunDir::at(&self.settings.runs().join(&run.folder));
         let stop_sent = lease.cancel_requested.then_some(Stop::Cancel);
-        match leftover::look(&dir, run, stop_sent) {
+        match leftover::inspect(&dir, run, stop_sent) {
             Ok(Left::Alive) => Found::Alive,
             // A reminder is not over before a worker has tried again.
             Ok(Left::NothingRan) if stop_sent.is_none() && self.run_before(job, run).is_some() => {

@@ -25,8 +25,8 @@ pub(super) enum Left {
     Vanished(&'static str),
 }
 
-/// Looks at a run whose worker is gone. An error means that nothing is known.
-pub(super) fn look(dir: &RunDir, run: &Run, stop_sent: Option<Stop>) -> io::Result<Left> {
+/// Inspects a run whose worker is gone. An error means that nothing is known.
+pub(super) fn inspect(dir: &RunDir, run: &Run, stop_sent: Option<Stop>) -> io::Result<Left> {
     let same_boot = identity::boot_id()? == run.boot_id;
     let shim = Identity { pid: run.pid, start_time: run.start_time };
     // The shim is asked for too, in case somebody removed the folder with the lock.

@@ -287,7 +287,7 @@ impl Executor for AgentExecutor {
     }
 
     fn inspect(&self, job: &Job) -> Found {
-        self.look_at(job)
+        self.inspect_left(job)
     }
 
     fn leftovers(&self) -> Vec<JobId> {
@@ -620,17 +620,17 @@ impl AgentExecutor {
         }
         let mut stop_sent = None;
         let mut patience = never();
-        let mut look_ms = limits::SESSION_LOOK_MS_FIRST;
-        let mut look = after(Duration::from_millis(look_ms));
+        let mut poll_ms = limits::SESSION_POLL_MS_FIRST;
+        let mut poll = after(Duration::from_millis(poll_ms));
         loop {
             select! {
                 recv(ended) -> _ => {
                     failpoint::here("agent_ended");
                     return Ok(stop_sent);
                 }
-                recv(look) -> _ => {
-                    look_ms = (2 * look_ms).min(limits::SESSION_LOOK_MS_MAX);
-                    look = if learn() { after(Duration::from_millis(look_ms)) } else { never() };
+                recv(poll) -> _ => {
+                    poll_ms = (2 * poll_ms).min(limits::SESSION_POLL_MS_MAX);
+                    poll = if learn() { after(Duration::from_millis(poll_ms)) } else { never() };
                 }
                 recv(control.stop()) -> stop => match stop.unwrap_or(Stop::LeaseLost) {
                     Stop::Detach | Stop::LeaseLost => return Err(EarlyExit::LeftAlone),

@@ -32,16 +32,16 @@ pub struct Workplace {
 }
 
 impl Workplace {
-    /// Looks. It only reads, and waits for nobody.
-    pub fn look(settings: &AgentSettings, issue: &IssueRef) -> Result<Workplace, String> {
+    /// Inspects it: only reads, and waits for nobody.
+    pub fn inspect(settings: &AgentSettings, issue: &IssueRef) -> Result<Workplace, String> {
         let nothing = File::open("/dev/null").map_err(|error| error.to_string())?;
         let git = Git {
             lock: &nothing,
             stop: &never(),
-            timeout_ms: limits::GIT_LOOK_MS_MAX,
+            timeout_ms: limits::GIT_INSPECT_MS_MAX,
             guard: None,
         };
-        look(settings, issue, &git).map_err(in_words)
+        inspect(settings, issue, &git).map_err(in_words)
     }
 
     /// Whether there is anything at all.
@@ -82,7 +82,7 @@ pub fn remove_workplace(
         timeout_ms: limits::GIT_MS_MAX,
         guard: Some(&settings.shim),
     };
-    let place = look(settings, issue, &git).map_err(in_words)?;
+    let place = inspect(settings, issue, &git).map_err(in_words)?;
     if let Some(unsaved) = place.unsaved_work().filter(|_| !force) {
         return Err(unsaved);
     }
@@ -122,7 +122,11 @@ fn remove(git: &Git<'_>, clone: &Path, place: &Workplace, force: bool) -> Result
     Ok(())
 }
 
-fn look(settings: &AgentSettings, issue: &IssueRef, git: &Git<'_>) -> Result<Workplace, GitError> {
+fn inspect(
+    settings: &AgentSettings,
+    issue: &IssueRef,
+    git: &Git<'_>,
+) -> Result<Workplace, GitError> {
     let clone = settings.clone_of(issue);
     let folder = settings.worktree(issue);
     let mut place = Workplace {

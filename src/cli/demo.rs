@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::agent::git::git as git_command;
 use crate::cli::context::{CliError, Context, open_queue, print, stop_requests};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::cli::worker::new_worker;
 use crate::cli::{list, worker};
@@ -62,7 +62,7 @@ const MESSAGES: [&str; 6] = [
 /// The attempt that fails, to show a retry: the first one of this issue.
 const FAILING_ISSUE: u32 = 4;
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     // From here on a Ctrl-C is a request to the worker, and the folder is removed.
     let stop_requests = any_stop_terminates()?;
     let mut folder = tempfile::Builder::new().prefix("kugetsu-demo-").tempdir()?;
@@ -98,9 +98,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     report(context, &queue, &root, arguments)?;
     let stats = queue.stats()?;
     Ok(match exit {
-        crate::worker::Exit::Interrupted | crate::worker::Exit::Terminated => Exit::Interrupted,
-        crate::worker::Exit::Idle if stats.error + stats.cancelled > 0 => Exit::JobFailed,
-        crate::worker::Exit::Idle => Exit::Success,
+        crate::worker::Exit::Interrupted | crate::worker::Exit::Terminated => CliExit::Interrupted,
+        crate::worker::Exit::Idle if stats.error + stats.cancelled > 0 => CliExit::JobFailed,
+        crate::worker::Exit::Idle => CliExit::Success,
     })
 }
 
@@ -324,7 +324,7 @@ fn report(
 }
 
 /// The scripted agent: reads its message, thinks aloud, writes a file, commits.
-pub(super) fn agent(context: &Context) -> Result<Exit, CliError> {
+pub(super) fn agent(context: &Context) -> Result<CliExit, CliError> {
     let mut message = String::new();
     std::io::stdin().take(limits::MESSAGE_BYTES_MAX as u64).read_to_string(&mut message)?;
     let value = |name: &str| context.environment.get(name).map_or("", String::as_str);
@@ -336,7 +336,7 @@ pub(super) fn agent(context: &Context) -> Result<Exit, CliError> {
     }
     if number == FAILING_ISSUE && attempt == "1" {
         print("staged: the model's server hung up\n")?;
-        return Ok(Exit::General);
+        return Ok(CliExit::General);
     }
     let folder = Path::new("notes");
     fs::create_dir_all(folder)?;
@@ -344,5 +344,5 @@ pub(super) fn agent(context: &Context) -> Result<Exit, CliError> {
     git(Path::new("."), &["add", "notes"])?;
     git(Path::new("."), &["commit", "--quiet", "-m", message.trim()])?;
     print("committed\n")?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_duration, parse_issue, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::{NewJob, limits};
 use crate::time::Timestamp;
@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<CliExit, CliError> {
     let format = arguments.format;
     let issue = parse_issue(&arguments.issue)?;
     let message = read_message(&arguments.message)?;
@@ -83,7 +83,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliEr
             print(&format!("{word} {}: {} - {text}\n", job.id, job.issue))?;
         }
     }
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// The message as it was typed, or from standard input if it is `-`.

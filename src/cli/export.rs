@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::context::{CliError, Context, cannot_print, parse_states, stop_requests};
 use crate::cli::exchange;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::progress::Progress;
 use crate::job::{JobId, StateKind, limits};
 
@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     state: String,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let states = parse_states(&arguments.state)?;
     let wanted = |kind: StateKind| states.is_empty() || states.contains(&kind);
     let config = context.config()?;
@@ -50,12 +50,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         }
         progress.advance(jobs.len() as u64);
         if stop_requests.try_recv().is_ok() {
-            return Err(CliError::new(Exit::Interrupted, "interrupted: the export is not whole"));
+            return Err(CliError::new(
+                CliExit::Interrupted,
+                "interrupted: the export is not whole",
+            ));
         }
     }
     match stdout.flush() {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         flushed => flushed.map_err(cannot_print)?,
     }
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cli::context::{CliError, Context, print, stop_requests};
 use crate::cli::exchange;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::progress::Progress;
 use crate::cli::render::Format;
 use crate::job::{Job, limits};
@@ -57,7 +57,7 @@ struct BadLine {
     resume_at: u64,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let (source, bytes) = open(&arguments.file)?;
     let queue = context.queue(&config)?;
@@ -71,7 +71,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let chunk = select! {
             recv(chunks) -> chunk => chunk,
             recv(stop_requests) -> _ => {
-                let error = CliError::new(Exit::Interrupted, "interrupted");
+                let error = CliError::new(CliExit::Interrupted, "interrupted");
                 return Err(with_place(error, &arguments.file, added + known, resume_at));
             }
         };
@@ -94,7 +94,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         Format::Text => format!("Imported {added} job(s); {known} were there already\n"),
         Format::Json => format!("{:#}\n", json!({ "imported": added, "known": known })),
     })?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// The lines, and how many bytes they have if that is known.

@@ -11,7 +11,7 @@ use crossbeam_channel::{after, never, select};
 use crate::cli::context::{
     CliError, Context, cannot_print, parse_issue, print_note, stop_requests,
 };
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::transcript;
 use crate::job::{Job, JobId, limits};
 use crate::queue::Queue;
@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     raw: bool,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let job = find(&queue, &arguments.job)?;
@@ -64,7 +64,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let mut reader = LogReader::new(file, arguments.raw);
     reader.copy()?;
     reader.end()?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
@@ -75,7 +75,7 @@ fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
     let query = ListQuery { states: Vec::new(), issue: Some(issue), limit: 100 };
     let last = queue.list(&query)?.items.into_iter().max_by_key(|job| (agent_began(job), job.id));
     last.ok_or_else(|| CliError {
-        exit: Exit::NotFound,
+        exit: CliExit::NotFound,
         ..CliError::general(format!("{text} has no job"))
     })
 }
@@ -89,7 +89,7 @@ fn agent_began(job: &Job) -> Timestamp {
 }
 
 /// Shows the log from its beginning, and on until the job has ended and all of it is shown.
-fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliError> {
+fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<CliExit, CliError> {
     let interrupted = stop_requests()?;
     let changes = queue.watch();
     let mut log = None;
@@ -104,13 +104,13 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliE
         if let Some(log) = &mut log
             && !log.copy()?
         {
-            return Ok(Exit::Success);
+            return Ok(CliExit::Success);
         }
         if job.state.kind().is_ended() {
             if let Some(log) = &mut log {
                 log.end()?;
             }
-            return Ok(Exit::Success);
+            return Ok(CliExit::Success);
         }
         let nothing = never();
         let growth = growth.as_ref().map_or(&nothing, Watch::wakeups);
@@ -119,7 +119,7 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliE
             recv(changes.wakeups()) -> _ => {}
             recv(interrupted) -> _ => {
                 print_note("the job goes on");
-                return Ok(Exit::Interrupted);
+                return Ok(CliExit::Interrupted);
             }
             recv(after(POLL)) -> _ => {}
         }

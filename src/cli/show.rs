@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::cli::why;
 use crate::config::Config;
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let id = arguments.id;
@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         }
     };
     print(&text)?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 fn json(job: &Job, session: Option<&Session>, config: &Config) -> serde_json::Value {

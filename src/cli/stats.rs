@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::StateKind;
 
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let stats = queue.stats()?;
@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             "usage": render::usage(stats.usage),
         });
         print(&format!("{value:#}\n"))?;
-        return Ok(Exit::Success);
+        return Ok(CliExit::Success);
     }
     let mut text = String::new();
     for kind in StateKind::ALL {
@@ -70,5 +70,5 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let _ = writeln!(text, "paused{until}");
     }
     print(&text)?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

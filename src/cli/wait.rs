@@ -7,7 +7,7 @@ use crossbeam_channel::{after, never, select};
 use serde_json::{Value, json};
 
 use crate::cli::context::{CliError, Context, parse_duration, print, stop_requests};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::{Job, JobId, StateKind};
 
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let timeout = arguments.timeout.as_deref();
     let timeout = timeout.map(|text| parse_duration("timeout", text)).transpose()?;
     let config = context.config()?;
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let changes = queue.watch();
     let deadline = timeout.map_or_else(never, |ms| after(Duration::from_millis(ms)));
     let mut ended: Vec<Job> = Vec::new();
-    let mut exit = Exit::Success;
+    let mut exit = CliExit::Success;
     let mut left = arguments.ids.clone();
     left.dedup();
     loop {
@@ -69,11 +69,11 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         select! {
             recv(changes.wakeups()) -> _ => {}
             recv(after(POLL)) -> _ => {}
-            recv(interrupted) -> _ => return Ok(Exit::Interrupted),
+            recv(interrupted) -> _ => return Ok(CliExit::Interrupted),
             recv(deadline) -> _ => {
                 let ids: Vec<String> = left.iter().map(JobId::to_string).collect();
                 let why = format!("time ran out: job {} has not ended", ids.join(", "));
-                return Err(CliError::new(Exit::TimedOut, why).hint("the jobs go on"));
+                return Err(CliError::new(CliExit::TimedOut, why).hint("the jobs go on"));
             }
         }
     }
@@ -85,10 +85,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
 }
 
 /// An error weighs more than a cancellation.
-fn worse(exit: Exit, kind: StateKind) -> Exit {
-    match (exit, Exit::of_job(kind)) {
-        (Exit::JobFailed, _) => Exit::JobFailed,
-        (exit, Exit::Success) => exit,
+fn worse(exit: CliExit, kind: StateKind) -> CliExit {
+    match (exit, CliExit::of_job(kind)) {
+        (CliExit::JobFailed, _) => CliExit::JobFailed,
+        (exit, CliExit::Success) => exit,
         (_, of_job) => of_job,
     }
 }

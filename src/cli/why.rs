@@ -6,14 +6,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::config::Config;
 use crate::daemon::{self, Seen};
 use crate::job::why::{Ahead, Facts, Pause, Why, why};
 use crate::job::{Job, JobId, Run, StateKind, WorkerId, limits, order};
 use crate::process::identity::{self, Identity};
-use crate::process::lock::State;
+use crate::process::lock::LockState;
 use crate::queue::Queue;
 use crate::store::Position;
 use crate::time::Timestamp;
@@ -35,17 +35,17 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let id = arguments.id;
-    let position = look(&queue, id)?.ok_or_else(|| CliError::no_such_job(id))?;
+    let position = position_of(&queue, id)?.ok_or_else(|| CliError::no_such_job(id))?;
     let reasons = reasons(&position, &config)?;
     print(&match arguments.format {
         Format::Json => format!("{:#}\n", json(&position, &reasons)),
         Format::Text => text(&position, &reasons),
     })?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// What a pending job waits for most, in words.
@@ -57,7 +57,7 @@ pub(super) fn first_reason(
     if job.state.kind() != StateKind::Pending {
         return Ok(None);
     }
-    let Some(position) = look(queue, job.id)? else { return Ok(None) };
+    let Some(position) = position_of(queue, job.id)? else { return Ok(None) };
     // It may have been claimed in between.
     if position.job.state.kind() != StateKind::Pending {
         return Ok(None);
@@ -69,9 +69,9 @@ pub(super) fn first_reason(
 /// Whether a worker lives that takes jobs: one that was made for a single job takes no others.
 pub(super) fn takes_jobs(seen: &Seen) -> bool {
     match seen.state {
-        State::Free => false,
-        State::Held(None) => true,
-        State::Held(Some(holder)) => {
+        LockState::Free => false,
+        LockState::Held(None) => true,
+        LockState::Held(Some(holder)) => {
             holder.process.arguments().get(1).is_none_or(|verb| verb != "supervise")
         }
     }
@@ -81,7 +81,7 @@ pub(super) fn takes_jobs(seen: &Seen) -> bool {
 pub(super) fn worker_lives(workers: &[Seen], job: &Job, now: Timestamp) -> Option<bool> {
     let lease = job.lease()?;
     match workers.iter().find(|seen| seen.worker == lease.worker) {
-        Some(seen) => Some(seen.state != State::Free),
+        Some(seen) => Some(seen.state != LockState::Free),
         None => order::is_lapsed(job, now).then_some(false),
     }
 }
@@ -92,7 +92,7 @@ pub(super) fn shim_lives(run: &Run) -> bool {
     identity::boot_id().is_ok_and(|boot| boot == run.boot_id) && shim.is_alive()
 }
 
-fn look(queue: &Queue, id: JobId) -> Result<Option<Position>, CliError> {
+fn position_of(queue: &Queue, id: JobId) -> Result<Option<Position>, CliError> {
     Ok(queue.position(id, limits::AHEAD_COUNTED_MAX)?)
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::agent::git::git;
 use crate::agent::{AgentExecutor, git_version};
 use crate::cli::context::{CliError, Context, begin_logging, stop_requests};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::config::Config;
 use crate::daemon::Worker;
 use crate::queue::Queue;
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     max_agents: Option<u32>,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let mut config = context.config()?;
     config.max_agents = arguments.max_agents.unwrap_or(config.max_agents);
     begin_logging(context);
@@ -44,7 +44,7 @@ pub(super) fn work(
     config: Config,
     once: bool,
     ready: impl FnOnce(),
-) -> Result<Exit, CliError> {
+) -> Result<CliExit, CliError> {
     check_programs(context, &config)?;
     let queue = context.queue(&config)?;
     check_identity(&config);
@@ -61,8 +61,8 @@ pub(super) fn work(
         stats.notified
     );
     Ok(match worker.run(&stop_requests)? {
-        worker::Exit::Idle | worker::Exit::Terminated => Exit::Success,
-        worker::Exit::Interrupted => Exit::Interrupted,
+        worker::Exit::Idle | worker::Exit::Terminated => CliExit::Success,
+        worker::Exit::Interrupted => CliExit::Interrupted,
     })
 }
 

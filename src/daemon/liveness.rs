@@ -13,7 +13,7 @@ use std::time::UNIX_EPOCH;
 use crossbeam_channel::Sender;
 
 use crate::job::{Job, WorkerId, limits, order};
-use crate::process::lock::{self, Held, State};
+use crate::process::lock::{self, Held, LockState};
 use crate::store::Watch;
 use crate::time::Timestamp;
 use crate::worker::WorkerEvent;
@@ -29,7 +29,7 @@ pub(crate) struct Seen {
     /// Its name.
     pub worker: WorkerId,
     /// Whether it lives, and who it is.
-    pub state: State,
+    pub state: LockState,
 }
 
 /// Every worker that has a file in the folder, in the order of their names. It only reads.
@@ -41,8 +41,8 @@ pub(crate) fn workers_in(folder: &Path) -> io::Result<Vec<Seen>> {
     files.sort();
     let see = |path: &PathBuf| {
         let name = path.file_stem()?.to_str()?;
-        // What cannot be looked at counts as held.
-        let state = lock::look(path).unwrap_or(State::Held(None));
+        // What cannot be inspected counts as held.
+        let state = lock::inspect(path).unwrap_or(LockState::Held(None));
         Some(Seen { worker: WorkerId(name.into()), state })
     };
     Ok(files.iter().filter_map(see).collect())
@@ -80,7 +80,7 @@ impl Liveness {
         Ok(Liveness::seen_at(folder))
     }
 
-    /// A folder to look at, which is there or not.
+    /// A folder to read, which is there or not.
     pub fn seen_at(folder: &Path) -> Liveness {
         Liveness { folder: folder.into(), watched: Arc::default() }
     }
@@ -183,9 +183,9 @@ fn is_forgotten(path: &Path, now: Timestamp) -> bool {
     u128::from(now.0) > changed + u128::from(limits::LOCK_DRAFT_MS_MAX)
 }
 
-/// What cannot be looked at counts as held: the lease says when that ends.
+/// What cannot be inspected counts as held: the lease says when that ends.
 fn is_held(path: &Path) -> bool {
-    !matches!(lock::look(path), Ok(State::Free))
+    !matches!(lock::inspect(path), Ok(LockState::Free))
 }
 
 #[cfg(test)]

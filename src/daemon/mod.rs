@@ -298,7 +298,7 @@ impl Loop {
             }
             Action::LetGo(id, token) => self.store.ask(Request::LetGo(id, token)),
             Action::Renew(leases) => self.store.ask(Request::Renew(leases)),
-            Action::Look(leases) => self.store.ask(Request::Look(leases)),
+            Action::Peek(leases) => self.store.ask(Request::Peek(leases)),
             Action::Recover(own) => {
                 Recovery::of(&self.worker).begin(own, self.event_sender.clone())
             }

@@ -23,7 +23,7 @@ pub(super) enum Request {
     Finish(JobId, Token, Report),
     LetGo(JobId, Token),
     Renew(Vec<(JobId, Token)>),
-    Look(Vec<(JobId, Token)>),
+    Peek(Vec<(JobId, Token)>),
 }
 
 pub(super) struct StoreThread {
@@ -121,11 +121,11 @@ impl StoreActor {
                     }
                 }
                 Request::Renew(leases) => self.renew(&leases),
-                Request::Look(leases) => {
+                Request::Peek(leases) => {
                     for (id, token) in leases {
-                        self.look(id, token);
+                        self.peek(id, token);
                     }
-                    self.send(WorkerEvent::Looked);
+                    self.send(WorkerEvent::Peeked);
                 }
             }
         }
@@ -231,7 +231,7 @@ impl StoreActor {
         }
     }
 
-    fn look(&self, id: JobId, token: Token) {
+    fn peek(&self, id: JobId, token: Token) {
         match self.queue.get(id) {
             Ok(job) => {
                 let job = job.as_ref();

@@ -41,12 +41,12 @@ pub struct Meter {
 }
 
 #[derive(Deserialize)]
-struct Event {
-    part: Part,
+struct StepFinish {
+    part: StepPart,
 }
 
 #[derive(Deserialize)]
-struct Part {
+struct StepPart {
     #[serde(default)]
     tokens: Tokens,
     #[serde(default)]
@@ -105,7 +105,7 @@ impl Meter {
         if !self.line.starts_with(STEP_FINISH) {
             return;
         }
-        let Ok(Event { part }) = serde_json::from_slice(&self.line) else { return };
+        let Ok(StepFinish { part }) = serde_json::from_slice(&self.line) else { return };
         let Tokens { input, output, reasoning, cache } = part.tokens;
         let usage = &mut self.usage;
         usage.steps += 1;

@@ -105,7 +105,7 @@ struct Agent<'s> {
     /// When it was last seen to do something.
     active_at: Instant,
     /// When its processor time was looked at last, and how much it was.
-    cpu_looked_at: Instant,
+    cpu_checked_at: Instant,
     cpu_ms: u64,
     /// How the agent itself ended, once it has.
     ended: Option<WaitStatus>,
@@ -138,7 +138,7 @@ fn supervise(
         // Without one nothing is counted, and the run is as good.
         meter: Meter::begin(&spec.log, log_bytes_before).ok(),
         active_at: began,
-        cpu_looked_at: began,
+        cpu_checked_at: began,
         cpu_ms: 0,
         ended: None,
         ending: None,
@@ -318,8 +318,8 @@ impl Agent<'_> {
     /// compiling: its log alone does not tell.
     fn is_idle(&mut self) -> io::Result<bool> {
         let limit = Duration::from_millis(self.spec.idle_ms);
-        let looked_ago = self.cpu_looked_at.elapsed();
-        if limit.is_zero() || looked_ago < self.idle_look() {
+        let checked_ago = self.cpu_checked_at.elapsed();
+        if limit.is_zero() || checked_ago < self.idle_check_interval() {
             return Ok(false);
         }
         let dead_ms = cpu_ms_of(&getrusage(UsageWho::RUSAGE_CHILDREN)?);
@@ -328,16 +328,16 @@ impl Agent<'_> {
         // What a process used is nowhere between its death and its parent's wait for it.
         let one_ended = cpu_ms < self.cpu_ms;
         self.cpu_ms = cpu_ms;
-        self.cpu_looked_at = monotonic();
-        if one_ended || used * 1000 >= looked_ago * limits::IDLE_CPU_PERMILLE {
+        self.cpu_checked_at = monotonic();
+        if one_ended || used * 1000 >= checked_ago * limits::IDLE_CPU_PERMILLE {
             self.active_at = monotonic();
         }
         Ok(self.active_at.elapsed() >= limit)
     }
 
-    /// How often to look at the processor time.
-    fn idle_look(&self) -> Duration {
-        Duration::from_millis((self.spec.idle_ms / limits::IDLE_LOOKS).max(limits::KILL_PAUSE_MS))
+    /// How often to check the processor time.
+    fn idle_check_interval(&self) -> Duration {
+        Duration::from_millis((self.spec.idle_ms / limits::IDLE_CHECKS).max(limits::KILL_PAUSE_MS))
     }
 
     /// How long nothing can become due.
@@ -345,8 +345,8 @@ impl Agent<'_> {
         let tick = if self.is_logging { limits::SHIM_TICK_MS } else { limits::SHIM_QUIET_TICK_MS };
         let tick = match self.spec.idle_ms {
             0 => Duration::from_millis(tick),
-            // Several looks before it counts as idle.
-            _ => Duration::from_millis(tick).min(self.idle_look()),
+            // Several checks before it counts as idle.
+            _ => Duration::from_millis(tick).min(self.idle_check_interval()),
         };
         let due_in = match self.ending {
             Some((_, kill_at)) => kill_at.saturating_duration_since(monotonic()),

@@ -32,7 +32,7 @@ pub struct Settings {
     /// of a worker that hangs wait for the next one, and of one that died without
     /// [`with_liveness`](crate::daemon::Worker::with_liveness). A minute unless said otherwise.
     pub lease_ms: u64,
-    /// How often to look at the store without a wake-up, in milliseconds. Ten seconds unless said
+    /// How often to read the store without a wake-up, in milliseconds. Ten seconds unless said
     /// otherwise.
     pub poll_ms: u64,
     /// Least time between two starts, in milliseconds. 0 unless said otherwise.
@@ -124,19 +124,19 @@ pub(crate) enum WorkerEvent {
     Settled(JobId, Token),
     /// The end of a job could not be written now.
     NotSettled(JobId, Token),
-    /// The answer to [`Action::Renew`] or [`Action::Look`] for one job.
+    /// The answer to [`Action::Renew`] or [`Action::Peek`] for one job.
     Seen {
         /// The job.
         id: JobId,
-        /// The lease that was looked at.
+        /// The lease that was read.
         token: Token,
         /// Whether the lease is still ours.
         held: bool,
         /// Whether the job is to be called off.
         cancel: bool,
     },
-    /// [`Action::Look`] is done, whatever came of it.
-    Looked,
+    /// [`Action::Peek`] is done, whatever came of it.
+    Peeked,
     /// [`Action::Recover`] took over a job from a worker that is gone.
     Adopted(Box<Job>),
     /// The answer to [`Action::Recover`].
@@ -168,8 +168,8 @@ pub(crate) enum Action {
     LetGo(JobId, Token),
     /// Renew these leases; answered by `Seen` for each, or not at all.
     Renew(Vec<(JobId, Token)>),
-    /// Look whether these jobs are still ours and wanted; answered likewise, and by `Looked`.
-    Look(Vec<(JobId, Token)>),
+    /// Read whether these jobs are still ours and wanted; answered likewise, and by `Peeked`.
+    Peek(Vec<(JobId, Token)>),
     /// Take over what dead workers left, except these; answered by `Adopted` for each and then by
     /// `Recovered`.
     Recover(Vec<JobId>),
@@ -225,9 +225,9 @@ pub(crate) struct WorkerState {
     recovered_once: bool,
     /// Whether there may be something to recover.
     recover: bool,
-    /// Whether something may have happened to its jobs, and whether it is being looked at.
-    look: bool,
-    looking: bool,
+    /// Whether something may have happened to its jobs, and whether that is being read.
+    peek: bool,
+    peeking: bool,
     /// Jobs that were pending or notified when last heard of.
     unfinished: Option<u64>,
     next_start_at: Monotonic,
@@ -247,8 +247,8 @@ impl WorkerState {
             recovering: false,
             recovered_once: false,
             recover: false,
-            look: false,
-            looking: false,
+            peek: false,
+            peeking: false,
             unfinished: None,
             next_start_at: now,
             next_poll_at: now,
@@ -300,7 +300,7 @@ impl WorkerState {
             WorkerEvent::Tick => Vec::new(),
             WorkerEvent::Woken => {
                 self.hopeful = true;
-                self.look = true;
+                self.peek = true;
                 Vec::new()
             }
             WorkerEvent::Claimed(job) => {
@@ -345,8 +345,8 @@ impl WorkerState {
                 (true, true) => self.stop_one(id, Stop::Cancel),
                 (true, false) => Vec::new(),
             },
-            WorkerEvent::Looked => {
-                self.looking = false;
+            WorkerEvent::Peeked => {
+                self.peeking = false;
                 Vec::new()
             }
             WorkerEvent::Adopted(job) => self.adopt(job),
@@ -469,7 +469,7 @@ impl WorkerState {
         if now >= self.next_poll_at {
             self.next_poll_at = now.plus_ms(self.settings.poll_ms);
             self.hopeful = true;
-            self.look = true;
+            self.peek = true;
             self.recover = true;
         }
         if self.due_at.is_some_and(|due_at| now >= due_at) {
@@ -495,10 +495,10 @@ impl WorkerState {
 
     /// What follows from where things stand.
     fn follow_up(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
-        // One look at a time: a slow store must not find a line of them.
-        if !self.looking && std::mem::take(&mut self.look) && !self.slots.is_empty() {
-            self.looking = true;
-            actions.push(Action::Look(self.leases()));
+        // One peek at a time: a slow store must not find a line of them.
+        if !self.peeking && std::mem::take(&mut self.peek) && !self.slots.is_empty() {
+            self.peeking = true;
+            actions.push(Action::Peek(self.leases()));
         }
         if self.mode == Mode::Working && !self.recovering && std::mem::take(&mut self.recover) {
             self.recovering = true;

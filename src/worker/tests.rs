@@ -55,7 +55,7 @@ fn event(words: &str) -> WorkerEvent {
         },
         "again" => WorkerEvent::Claimed(claimed(number(), number() + 100)),
         "settled-again" => WorkerEvent::Settled(JobId(number()), Token(number() + 100)),
-        "looked" => WorkerEvent::Looked,
+        "peeked" => WorkerEvent::Peeked,
         "adopted" => WorkerEvent::Adopted(claimed(number(), number() + 100)),
         "others" => WorkerEvent::OthersChanged,
         "recovered" => WorkerEvent::Recovered,
@@ -74,7 +74,7 @@ fn show(action: &Action) -> String {
         Action::Finish(id, _, report) => format!("finish {id} {}", report.reason),
         Action::LetGo(id, _) => format!("let-go {id}"),
         Action::Renew(leases) => format!("renew {}", leases.len()),
-        Action::Look(leases) => format!("look {}", leases.len()),
+        Action::Peek(leases) => format!("peek {}", leases.len()),
         Action::Recover(own) => format!("recover but {}", own.len()),
         Action::Say(notice) => format!("say {notice:?}"),
         Action::Exit(exit) => format!("exit {exit:?}"),
@@ -103,10 +103,10 @@ fn it_recovers_first_and_then_claims_up_to_its_cap_with_a_pause_between_starts()
         10   | woken           |
         20   | recovered       | claim
         30   | claimed 1       | execute 1
-        40   | woken           | look 1
+        40   | woken           | peek 1
         41   | woken           |
-        42   | looked          | look 1
-        43   | looked          |
+        42   | peeked          | peek 1
+        43   | peeked          |
         1029 | tick            |
         1030 | tick            | claim
         1040 | claimed 2       | execute 2
@@ -114,7 +114,7 @@ fn it_recovers_first_and_then_claims_up_to_its_cap_with_a_pause_between_starts()
         2050 | returned 1 over | finish 1 done
         2060 | settled 1       | claim
         2070 | nothing 1       |
-        2080 | woken           | look 1, claim
+        2080 | woken           | peek 1, claim
         2090 | nothing 1       |
         ",
     );
@@ -171,7 +171,7 @@ fn a_lost_job_that_comes_back_too_early_is_put_back() {
         1001  | tick            | claim
         1002  | again 1         | stop 1 LeaseLost, finish 1 shutdown
         1003  | settled-again 1 |
-        5002  | tick            | look 1, recover but 1
+        5002  | tick            | peek 1, recover but 1
         6001  | tick            |
         6002  | tick            | claim
         6003  | nothing 1       |
@@ -188,13 +188,13 @@ fn a_cancelled_job_is_told_once_and_its_end_is_written_until_it_is_there() {
         0     | tick            | recover but 0
         0     | recovered       | claim
         1     | claimed 1       | execute 1
-        2     | woken           | look 1
-        2     | looked          |
+        2     | woken           | peek 1
+        2     | peeked          |
         3     | seen 1 cancel   | stop 1 Cancel
         4     | seen 1 cancel   |
         5     | returned 1 over | finish 1 done
         6     | unsettled 1     |
-        5006  | tick            | finish 1 done, look 1, recover but 1
+        5006  | tick            | finish 1 done, peek 1, recover but 1
         5007  | settled 1       | claim
         ",
     );
@@ -241,7 +241,7 @@ fn a_persons_word_waits_for_agents_and_a_second_one_ends_them() {
         0    | recovered       | claim
         1    | claimed 1       | execute 1
         2    | int             | say Draining(1)
-        1500 | woken           | look 1
+        1500 | woken           | peek 1
         1501 | int             | say Stopping(1), stop 1 Shutdown
         1502 | int             |
         1503 | returned 1 over | finish 1 done

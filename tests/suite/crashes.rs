@@ -335,7 +335,7 @@ fn a_launched_job_is_taken_over_by_a_worker() {
         for more in ["", SUCCESSORS_DIE] {
             let places = format!("{}{more}", row.places);
             let mut world = world(row.agent);
-            // Its own first look finds nothing, and makes the queue's file.
+            // Its own first inspection finds nothing, and makes the queue's file.
             world.ok(&["queue", "stats"]);
             die_at(&mut world, &places);
             let mut start = world.command(&["start", &format!("{REPOSITORY}#1"), "fix it"]);

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::agent::Workplace;
 use crate::cli::context::{CliError, Context, parse_duration, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render;
 use crate::cli::sessions::{Known, job_of, known, remove};
 use crate::queue::Queue;
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let age_ms = arguments.older_than.as_deref();
     let age_ms = age_ms.map(|text| parse_duration("older-than", text)).transpose()?.unwrap_or(0);
     let config = context.config()?;
@@ -37,7 +37,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     for known in known(&queue, &settings)? {
         let verdict = match wanted(&queue, &known, age_ms)? {
             Some(why) => Err(why),
-            None if arguments.dry_run => match Workplace::look(&settings, &known.issue) {
+            None if arguments.dry_run => match Workplace::inspect(&settings, &known.issue) {
                 Ok(place) => place.unsaved_work().map_or(Ok(()), Err),
                 Err(why) => Err(why),
             },
@@ -55,7 +55,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     }
     let would = if arguments.dry_run { "would be removed" } else { "removed" };
     print(&format!("{removed} {would}, {kept} kept\n"))?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// Why somebody may still want it, as far as the queue knows.

@@ -5,9 +5,9 @@
 mod file;
 mod guard;
 mod holder;
-mod look;
 mod position;
 mod read;
+mod read_only;
 mod tables;
 mod verify;
 
@@ -34,7 +34,7 @@ use crate::time::{Clock, Timestamp};
 use self::file::{ImpatientFile, with_patience};
 use self::guard::guard;
 use self::holder::{FileId, Refusals};
-use self::look::Handle;
+use self::read_only::Handle;
 use self::tables::WriteTables;
 
 pub(crate) use self::guard::is_guarding;
