@@ -6,9 +6,12 @@
 //! branch of that name makes it mean.
 
 pub(crate) mod call;
+pub(crate) mod credentials;
 pub(crate) mod environment;
+pub(crate) mod lock;
 pub(crate) mod running;
 pub(crate) mod trouble;
+pub(crate) mod version;
 
 use std::fmt;
 use std::str::FromStr;
