@@ -158,6 +158,16 @@ pub(super) fn patient_ssh(own: &str) -> String {
     }
 }
 
+/// The ssh command that users set for themselves. Where only `GIT_SSH` is set, that is it: git would
+/// prefer ours to it.
+pub(super) fn own_ssh_command() -> Option<String> {
+    let value = |wanted: &str| {
+        let (_, value) = std::env::vars_os().find(|(name, _)| name == wanted)?;
+        value.into_string().ok().filter(|value| !value.is_empty())
+    };
+    value("GIT_SSH_COMMAND").or_else(|| Some(shell_words::quote(&value("GIT_SSH")?).into_owned()))
+}
+
 /// Takes variables of git out of a command's environment, but for those that users choose for
 /// themselves.
 pub(super) fn remove_others(command: &mut Command) {

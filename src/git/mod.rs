@@ -5,10 +5,17 @@
 //! References are named in full: a short name like `origin/main` means whatever somebody's tag or
 //! branch of that name makes it mean.
 
+pub(crate) mod address;
 pub(crate) mod call;
+pub(crate) mod clone;
 pub(crate) mod credentials;
+mod disk;
 pub(crate) mod environment;
+#[cfg(test)]
+mod fixture;
+mod health;
 pub(crate) mod lock;
+pub(crate) mod mirror;
 pub(crate) mod running;
 pub(crate) mod trouble;
 pub(crate) mod version;
