@@ -251,6 +251,7 @@ fn checkout(git: &Git<'_>, folder: &Path, left_out: &[String]) -> Result<(), Git
     let mut call = git
         .call(&folder.join(".git"), "read-tree")
         .args(["--reset", "-u", "HEAD"])
+        .config("core.sparseCheckout", "false")
         .work_tree(folder)
         .folder(folder)
         .limit_ms(limits::CHECKOUT_MS_MAX)

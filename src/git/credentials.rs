@@ -113,9 +113,8 @@ fn helper(program: &Path) -> String {
 pub(crate) fn answer(operation: &str, request: &str, host: &str, secret: &str) -> Option<String> {
     let value = |key: &str| {
         // The last one counts, as for git.
-        let found =
-            request.lines().filter_map(|line| line.split_once('=')).filter(|(k, _)| *k == key);
-        found.last().map(|(_, value)| value)
+        let mut lines = request.lines().rev().filter_map(|line| line.split_once('='));
+        lines.find(|(found, _)| *found == key).map(|(_, value)| value)
     };
     let is_asked = operation == "get" && value("protocol") == Some("https");
     let is_host = !host.is_empty() && plain_host(value("host")?) == plain_host(host);

@@ -70,6 +70,30 @@ pub(super) fn sync_file_system(path: &Path) {
     }
 }
 
+/// Puts a small tree on disk, file by file: others may have much to write to the same file system.
+pub(super) fn sync_tree(root: &Path) -> Result<(), GitError> {
+    let failed = |error| trouble::cannot(&format!("sync {}", root.display()), &error);
+    let mut folders = vec![root.to_path_buf()];
+    let mut synced = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            synced += 1;
+            if synced > limits::ENTRIES_LOOKED_AT_MAX {
+                return Err(failed(io::Error::other("it has too many files")));
+            }
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                File::open(entry.path()).and_then(|file| file.sync_all()).map_err(failed)?;
+            }
+        }
+        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Removes locks that a killed git left in a bare repository, and says how many there were.
 /// Whoever calls it holds the repository's lock.
 pub(super) fn clear_locks(repository: &Path) -> Result<usize, GitError> {

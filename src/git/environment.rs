@@ -9,12 +9,16 @@ use std::process::Command;
 use crate::job::limits;
 
 /// What every git is told. A user's own settings, `core.hooksPath` above all, give way to these.
-pub(super) const SETTINGS: [(&str, &str); 13] = [
+pub(super) const SETTINGS: [(&str, &str); 16] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.alternateRefsCommand", ""),
     ("core.askPass", ""),
     ("core.pager", "cat"),
+    // A split index and a skipped sum make, together, an index that git itself cannot read.
+    ("core.splitIndex", "false"),
+    ("core.untrackedCache", "false"),
+    ("index.skipHash", "false"),
     ("core.editor", "true"),
     ("credential.interactive", "false"),
     ("commit.gpgSign", "false"),

@@ -171,7 +171,9 @@ fn make_beside(
             }
             state => {
                 let state = state?;
-                disk::sync_file_system(&unfinished);
+                // Its references become one file, so that few are left to put on disk.
+                pack_references(git, &unfinished)?;
+                disk::sync_tree(&unfinished)?;
                 return Ok((unfinished, state));
             }
         }
@@ -386,18 +388,21 @@ pub(crate) fn needs_maintenance(mirror: &Path) -> io::Result<bool> {
 pub(crate) fn maintain(git: &Git<'_>, mirror: &Path) -> Result<(), GitError> {
     disk::clear_locks(mirror)?;
     disk::clear_temporary_packs(&mirror.join("objects/pack"))?;
-    let durable = |call: Call<'_>| -> Result<(), GitError> {
-        call.config("core.fsync", "all")
-            .config("core.fsyncMethod", "fsync")
-            .limit_ms(limits::GIT_FETCH_MS_MAX)
-            .guarded()
-            .run()
-            .map(drop)
-    };
-    durable(git.call(mirror, "pack-refs").args(["--all"]))?;
+    pack_references(git, mirror)?;
     // Packs grow by a factor, so each object is written again only a few times. Objects that no
     // reference has stay in their packs.
-    durable(git.call(mirror, "repack").args(["-d", "-q", "--geometric=2"]))
+    let repack = git.call(mirror, "repack").args(["-d", "-q", "--geometric=2"]);
+    durable(repack.arg("--no-write-bitmap-index"))
+}
+
+fn pack_references(git: &Git<'_>, mirror: &Path) -> Result<(), GitError> {
+    durable(git.call(mirror, "pack-refs").arg("--all"))
+}
+
+/// Runs a call that puts on disk what it writes.
+fn durable(call: Call<'_>) -> Result<(), GitError> {
+    let call = call.config("core.fsync", "all").config("core.fsyncMethod", "fsync");
+    call.limit_ms(limits::GIT_FETCH_MS_MAX).guarded().run().map(drop)
 }
 
 #[cfg(test)]

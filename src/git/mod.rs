@@ -16,6 +16,8 @@ mod fixture;
 mod health;
 pub(crate) mod lock;
 pub(crate) mod mirror;
+#[cfg(test)]
+mod nasty;
 pub(crate) mod running;
 pub(crate) mod trouble;
 pub(crate) mod version;

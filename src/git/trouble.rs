@@ -248,7 +248,9 @@ const LOGIN: [&str; 17] = [
 ];
 
 /// What a later try will not mend.
-const FINAL: [&str; 20] = [
+const FINAL: [&str; 22] = [
+    "mismatched algorithms",
+    "repository's object format",
     "epository not found",
     "epository does not exist",
     "' not found",

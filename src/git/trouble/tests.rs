@@ -258,6 +258,14 @@ fn a_remote_that_says_no() {
             ),
             ("git: 'remote-https' is not a git command. See 'git --help'.", Refused),
             ("fatal: transport 'ext' not allowed", Refused),
+            (
+                "fatal: mismatched algorithms: client sha1; server sha256\nfatal: the remote end hung up unexpectedly",
+                Refused,
+            ),
+            (
+                "fatal: Server does not support this repository's object format\nfatal: the remote end hung up unexpectedly",
+                Refused,
+            ),
             ("fatal: protocol error: bad line length character: Welc", Refused),
             ("fatal: couldn't find remote ref refs/heads/x", Refused),
         ],
