@@ -131,3 +131,7 @@ pub const REPOSITORY_LOCK_PAUSE_MS: u64 = 20;
 pub const LEFTOVERS_PER_ROUND_MAX: usize = 1_000;
 /// How long `continue` waits for the agent to name its session.
 pub const ANNOUNCE_MS_MAX: u64 = 60_000;
+
+// process
+/// How often a file that others make and remove is tried to be opened.
+pub const SAFE_OPEN_TRIES_MAX: u32 = 10;

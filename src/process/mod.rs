@@ -6,6 +6,7 @@ pub mod identity;
 pub mod lock;
 pub mod meter;
 pub mod run;
+pub mod safe_file;
 pub mod shim;
 mod signals;
 pub mod spawn;
