@@ -98,7 +98,8 @@ pub mod testing;
 pub use job::{IssueRef, Job, JobId};
 pub use queue::{Queue, QueueError};
 
-/// The library's channels are this crate's: words to a worker, words to an execution, hints.
+/// The library's channels are this crate's: requests to stop a worker or an execution, and
+/// wake-ups.
 #[doc(no_inline)]
 pub use crossbeam_channel;
 

@@ -15,7 +15,7 @@ use crate::job::{
     WorkerId, limits,
 };
 use crate::store::{
-    Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Reply, Standing, Stats, Store,
+    Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Position, Reply, Stats, Store,
     StoreError, Watch,
 };
 use crate::time::Timestamp;
@@ -53,21 +53,21 @@ impl From<StoreError> for QueueError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Prune {
-    /// Only those that ended so. A state that is no end matches nothing.
+    /// Only jobs in these states. Of a state that a job can still leave, nothing is removed.
     pub states: Vec<StateKind>,
-    /// Only those that ended not after this; `None` is now.
+    /// Only jobs that ended by this time; `None` is now.
     pub before: Option<Timestamp>,
-    /// All but so many of these states, which ended last.
+    /// How many of them to keep: those that ended last.
     pub keep: u64,
-    /// At most so many.
-    pub most: u64,
+    /// How many to remove at most.
+    pub limit: u64,
 }
 
 impl Prune {
     /// All jobs of these states.
     pub fn new(states: impl IntoIterator<Item = StateKind>) -> Prune {
         let states = states.into_iter().collect();
-        Prune { states, before: None, keep: 0, most: u64::MAX }
+        Prune { states, before: None, keep: 0, limit: u64::MAX }
     }
 }
 
@@ -139,7 +139,7 @@ impl Queue {
 
     /// Takes the best job that is due: of the highest priority, and of those the oldest, whose
     /// issue has no other job that runs. It is the caller's until its lease lapses; the token in
-    /// [`Job::lease`] goes with every later word about it.
+    /// [`Job::lease`] goes with every later request about it.
     ///
     /// The inner `Err` is no failure: there is nothing to claim now, and why.
     ///
@@ -176,7 +176,7 @@ impl Queue {
     /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost) if the lease is another one's by now, [`Refused::HasRun`](crate::job::Refused::HasRun) if a later
     /// round is recorded; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn start(&self, id: JobId, token: Token, run: Run) -> Result<Job, QueueError> {
-        self.happen(id, Event::Start { token, run })
+        self.apply_event(id, Event::Start { token, run })
     }
 
     /// Holds the lease for `lease_ms` milliseconds from now; 0 lets it lapse at once. A lease that
@@ -187,7 +187,7 @@ impl Queue {
     /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost): let go of the work, it is another one's; [`OpRefused::NoSuchJob`];
     /// [`QueueError::Store`], after which the lease holds for as long as it did.
     pub fn renew(&self, id: JobId, token: Token, lease_ms: u64) -> Result<Job, QueueError> {
-        self.happen(id, Event::Renew { token, lease_ms })
+        self.apply_event(id, Event::Renew { token, lease_ms })
     }
 
     /// Ends the attempt. The job has ended then, or is pending again if a retry is left: `policy`
@@ -207,7 +207,7 @@ impl Queue {
         policy: RetryPolicy,
         seed: u64,
     ) -> Result<Job, QueueError> {
-        self.happen(id, Event::Finish { token, report, policy, seed })
+        self.apply_event(id, Event::Finish { token, report, policy, seed })
     }
 
     /// Takes over a job and its run from the holder of a lease, whose token is worth nothing from
@@ -238,7 +238,7 @@ impl Queue {
     /// [`Refused::Wrong`](crate::job::Refused::Wrong) if it is completed or in error; [`OpRefused::NoSuchJob`];
     /// [`QueueError::Store`].
     pub fn cancel(&self, id: JobId) -> Result<Job, QueueError> {
-        self.happen(id, Event::Cancel)
+        self.apply_event(id, Event::Cancel)
     }
 
     /// Makes an ended job pending again, with all of its attempts anew. A pending one stays as it
@@ -248,7 +248,7 @@ impl Queue {
     ///
     /// [`Refused::Wrong`](crate::job::Refused::Wrong) if it runs; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn retry(&self, id: JobId) -> Result<Job, QueueError> {
-        self.happen(id, Event::Retry)
+        self.apply_event(id, Event::Retry)
     }
 
     /// Changes what a pending job asks for. What it asked for already is no error.
@@ -271,7 +271,7 @@ impl Queue {
     /// [`OpRefused::Invalid`] for what [`Edit::validate`] refuses, [`Refused::Wrong`](crate::job::Refused::Wrong) if the job
     /// is not pending any more; [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
     pub fn edit(&self, id: JobId, edit: Edit) -> Result<Job, QueueError> {
-        self.happen(id, Event::Edit(edit))
+        self.apply_event(id, Event::Edit(edit))
     }
 
     /// Removes jobs that ended, the oldest first, in transactions of at most
@@ -284,8 +284,8 @@ impl Queue {
         let stats = self.stats()?;
         let ended: u64 = prune.states.iter().map(|kind| stats.count(*kind)).sum();
         let until = prune.before.unwrap_or(self.now());
-        self.remove_in_slices(ended.saturating_sub(prune.keep).min(prune.most), |most| {
-            Ok(self.store.ended_until(&prune.states, until, most)?)
+        self.remove_in_slices(ended.saturating_sub(prune.keep).min(prune.limit), |limit| {
+            Ok(self.store.ended_until(&prune.states, until, limit)?)
         })
     }
 
@@ -300,8 +300,8 @@ impl Queue {
             StateKind::ALL.into_iter().filter(|kind| *kind != StateKind::Notified).collect();
         let query = |limit| ListQuery { states: states.clone(), issue: None, limit };
         // Only as many as there were at the beginning: others may go on adding.
-        self.remove_in_slices(self.list(&query(0))?.total, |most| {
-            Ok(self.list(&query(most))?.items.iter().map(|job| job.id).collect())
+        self.remove_in_slices(self.list(&query(0))?.total, |limit| {
+            Ok(self.list(&query(limit))?.items.iter().map(|job| job.id).collect())
         })
     }
 
@@ -383,8 +383,8 @@ impl Queue {
     /// [`OpRefused::Invalid`] if there are more; [`QueueError::Store`].
     pub fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, QueueError> {
         if operations.len() > limits::OPS_PER_COMMIT_MAX {
-            let most = limits::OPS_PER_COMMIT_MAX;
-            let why = format!("a commit has at most {most} operations, not {}", operations.len());
+            let limit = limits::OPS_PER_COMMIT_MAX;
+            let why = format!("a commit has at most {limit} operations, not {}", operations.len());
             return Err(QueueError::Refused(OpRefused::Invalid(why)));
         }
         self.group.commit(&*self.store, operations)
@@ -423,8 +423,8 @@ impl Queue {
     /// # Errors
     ///
     /// [`QueueError::Store`].
-    pub fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, QueueError> {
-        Ok(self.store.standing(id, ahead_max)?)
+    pub fn position(&self, id: JobId, ahead_max: usize) -> Result<Option<Position>, QueueError> {
+        Ok(self.store.position(id, ahead_max)?)
     }
 
     /// How many jobs are where. It costs the same whatever is in the queue.
@@ -478,12 +478,12 @@ impl Queue {
         self.store.now()
     }
 
-    /// Hints that something may have changed, in this process or another.
+    /// Wake-ups when something may have changed, in this process or another.
     pub fn watch(&self) -> Watch {
         self.store.watch()
     }
 
-    fn happen(&self, id: JobId, event: Event) -> Result<Job, QueueError> {
+    fn apply_event(&self, id: JobId, event: Event) -> Result<Job, QueueError> {
         match self.one(Op::Apply(id, event))? {
             Reply::Changed(job) | Reply::AlreadySo(job) => Ok(*job),
             other => unreachable!("an event is not answered by {other:?}"),
@@ -500,12 +500,12 @@ impl Queue {
 /// Group commit: the first thread in line leads, and takes along whoever waits behind it.
 #[derive(Default)]
 struct Group {
-    line: Mutex<Line>,
+    line: Mutex<WaitingLine>,
     moved: Condvar,
 }
 
 #[derive(Default)]
-struct Line {
+struct WaitingLine {
     /// Number of the next one to line up.
     next: u64,
     /// Whether a thread is on its way to the disk.
@@ -542,7 +542,7 @@ impl Group {
         }
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn line(&self) -> MutexGuard<'_, WaitingLine> {
         self.line.lock().expect("no thread panics while it holds the line")
     }
 }
@@ -641,8 +641,8 @@ mod tests {
         fn stats(&self) -> Result<Stats, StoreError> {
             self.inner.stats()
         }
-        fn standing(&self, id: JobId, most: usize) -> Result<Option<Standing>, StoreError> {
-            self.inner.standing(id, most)
+        fn position(&self, id: JobId, limit: usize) -> Result<Option<Position>, StoreError> {
+            self.inner.position(id, limit)
         }
         fn ended_until(
             &self,

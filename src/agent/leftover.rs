@@ -25,13 +25,13 @@ pub(super) enum Left {
     Vanished(&'static str),
 }
 
-/// Looks at a run whose worker is gone. An error means that nothing is known.
-pub(super) fn look(dir: &RunDir, run: &Run, told: Option<Stop>) -> io::Result<Left> {
+/// Inspects a run whose worker is gone. An error means that nothing is known.
+pub(super) fn inspect(dir: &RunDir, run: &Run, stop_sent: Option<Stop>) -> io::Result<Left> {
     let same_boot = identity::boot_id()? == run.boot_id;
     let shim = Identity { pid: run.pid, start_time: run.start_time };
     // The shim is asked for too, in case somebody removed the folder with the lock.
     if same_boot && (shim.is_alive() || is_held(dir)?) {
-        attend(dir, shim, told)?;
+        attend(dir, shim, stop_sent)?;
         return Ok(Left::Alive);
     }
     // Nobody holds it any more, so what it left does not change from here on.
@@ -72,21 +72,21 @@ fn is_held(dir: &RunDir) -> io::Result<bool> {
 }
 
 /// Does for a run that lives what its worker would do.
-fn attend(dir: &RunDir, shim: Identity, told: Option<Stop>) -> io::Result<()> {
+fn attend(dir: &RunDir, shim: Identity, stop_sent: Option<Stop>) -> io::Result<()> {
     if !shim.is_alive() {
         // Nobody holds the agent's limits any more, and nobody will tell how it ends.
         kill(dir)?;
         return Ok(());
     }
-    match told {
-        Some(_) => tell_to_end(dir, shim),
+    match stop_sent {
+        Some(_) => request_end(dir, shim),
         None => Ok(()),
     }
 }
 
-/// Tells a shim to end its agent. It takes a second TERM for impatience, so it is told once,
-/// whoever tells it.
-pub(super) fn tell_to_end(dir: &RunDir, shim: Identity) -> io::Result<()> {
+/// Asks a shim to end its agent. To a shim a second TERM means to kill at once, so it is sent once,
+/// whoever asks.
+pub(super) fn request_end(dir: &RunDir, shim: Identity) -> io::Result<()> {
     let ending = dir.file("ending");
     if !ending.exists() {
         shim.signal(Signal::SIGTERM)?;

@@ -12,7 +12,7 @@ use crate::job::limits;
 const LAST_WORDS_BYTES_MAX: u64 = 2000;
 
 #[derive(Deserialize)]
-struct Line {
+struct SessionLine {
     #[serde(rename = "sessionID")]
     session: String,
 }
@@ -24,7 +24,7 @@ pub(super) fn session(log: &Path, from: u64) -> io::Result<Option<String>> {
     let mut reader = BufReader::new(file.take(limits::SESSION_SEARCH_BYTES_MAX));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
-        if let Ok(Line { session }) = serde_json::from_slice(&line)
+        if let Ok(SessionLine { session }) = serde_json::from_slice(&line)
             && is_session_id(&session)
         {
             return Ok(Some(session));

@@ -42,7 +42,7 @@ use crate::process::{guard, shim};
 
 use self::context::{CliError, Context};
 
-pub use self::exit::Exit;
+pub use self::exit::CliExit;
 
 /// Durable queue for coding agents: enqueue issues, and a worker runs an agent on each.
 ///
@@ -61,7 +61,7 @@ Examples:
   kugetsu queue list --state=all                 what became of them
   kugetsu logs github.com/shoko/kugetsu#14 -f    watch an agent
 
-Everything is kept in ~/.kugetsu (KUGETSU_DIR). Exit codes: see EXITCODES.md."
+Everything is kept in ~/.kugetsu (KUGETSU_DIR). CliExit codes: see EXITCODES.md."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -77,7 +77,7 @@ enum Verb {
     Worker(worker::Arguments),
     /// A worker in the background
     #[command(subcommand)]
-    QueueDaemon(daemon::Verb),
+    QueueDaemon(daemon::DaemonVerb),
     /// Start an agent on an issue now, if the cap allows
     Start(launch::Arguments),
     /// Go on with an issue's session now, if the cap allows
@@ -198,7 +198,7 @@ pub fn run(
     exit as u8
 }
 
-fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
+fn dispatch(verb: Verb, context: &Context) -> Result<CliExit, CliError> {
     match verb {
         Verb::Queue(QueueVerb::Enqueue(arguments)) => enqueue::run(context, arguments),
         Verb::Queue(QueueVerb::List(arguments)) => list::run(context, &arguments),
@@ -231,7 +231,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
     }
 }
 
-fn dispatch_internal(internal: &Internal, context: &Context) -> Result<Exit, CliError> {
+fn dispatch_internal(internal: &Internal, context: &Context) -> Result<CliExit, CliError> {
     match internal {
         Internal::Supervise(arguments) => launch::supervise(context, arguments),
         Internal::QueueDaemonProcess => daemon::work(context),
@@ -261,12 +261,12 @@ fn refuse_usage(error: &clap::Error) -> u8 {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
         // Without standard error there is nobody to tell.
-        _ if error.use_stderr() => Exit::General as u8,
+        _ if error.use_stderr() => CliExit::General as u8,
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             context::complain(&context::cannot_print(error));
-            Exit::General as u8
+            CliExit::General as u8
         }
-        Ok(()) | Err(_) => Exit::Success as u8,
+        Ok(()) | Err(_) => CliExit::Success as u8,
     }
 }
 

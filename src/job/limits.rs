@@ -46,20 +46,20 @@ pub const PROBLEMS_MAX: usize = 100;
 pub const STORE_WAIT_MS_MAX: u64 = 5_000;
 /// Longest pause between two tries to become the writer.
 pub const STORE_BACKOFF_MS_MAX: u64 = 8;
-/// How often a look at the queue begins again because somebody wrote to it in between.
-pub const STORE_LOOKS_MAX: u32 = 5;
+/// How often an audit of the queue begins again because somebody wrote to it in between.
+pub const STORE_AUDITS_MAX: u32 = 5;
 /// Page cache of an open database file, in bytes.
 pub const STORE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Largest cap on running agents.
 pub const AGENTS_MAX: u32 = 1_000;
-/// How long a shim waits at its gate for the worker's word.
+/// How long a shim waits at its gate for the worker's go-ahead.
 pub const GATE_WAIT_MS_MAX: u64 = 60_000;
 /// How long a worker waits for a new shim to reach its gate.
 pub const SHIM_READY_MS_MAX: u64 = 20_000;
-/// How often a shim looks at its limits while its agent logs.
+/// How often a shim checks its limits while its agent logs.
 pub const SHIM_TICK_MS: u64 = 250;
-/// How often it looks while its agent is quiet.
+/// How often it checks them while its agent is quiet.
 pub const SHIM_QUIET_TICK_MS: u64 = 1_000;
 /// Rounds of killing what is left of a tree, [`KILL_PAUSE_MS`] apart.
 pub const KILL_ROUNDS_MAX: u32 = 500;
@@ -69,8 +69,8 @@ pub const FREEZE_ROUNDS_MAX: u32 = 20;
 pub const KILL_PAUSE_MS: u64 = 10;
 /// Longest run of one git command.
 pub const GIT_MS_MAX: u64 = 30 * 60_000;
-/// Longest run of a git command that only looks at a worktree.
-pub const GIT_LOOK_MS_MAX: u64 = 60_000;
+/// Longest run of a git command that only inspects a worktree.
+pub const GIT_INSPECT_MS_MAX: u64 = 60_000;
 /// Largest output of a helper program, in bytes.
 pub const HELPER_OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long a helper program that is ended has from TERM to KILL.
@@ -81,20 +81,20 @@ pub const SESSION_COPY_MS_MAX: u64 = 5 * 60_000;
 pub const SESSION_EXPORT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long an opencode may take to say its version.
 pub const VERSION_MS_MAX: u64 = 30_000;
-/// First and longest pause between looks whether an agent has named its session.
-pub const SESSION_LOOK_MS_FIRST: u64 = 200;
-/// See [`SESSION_LOOK_MS_FIRST`].
-pub const SESSION_LOOK_MS_MAX: u64 = 10_000;
+/// First and longest pause between checks whether an agent has named its session.
+pub const SESSION_POLL_MS_FIRST: u64 = 200;
+/// See [`SESSION_POLL_MS_FIRST`].
+pub const SESSION_POLL_MS_MAX: u64 = 10_000;
 /// Part of an agent's log that is searched for its session, in bytes.
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.
 pub const LOG_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Longest line of a log in which an agent's account is looked for, in bytes.
+/// Longest line of a log in which an agent's usage is looked for, in bytes.
 pub const METER_LINE_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of the end of a log that grew too large, in bytes.
 pub const LOG_TAIL_BYTES: u64 = 64 * 1024;
 /// Looks at a quiet agent's processor time in the time after which it counts as idle.
-pub const IDLE_LOOKS: u64 = 20;
+pub const IDLE_CHECKS: u64 = 20;
 /// An agent that uses less than this part of a processor, in thousandths, does nothing.
 pub const IDLE_CPU_PERMILLE: u32 = 10;
 /// Size of the file in which an agent says what became of it, in bytes.
@@ -107,27 +107,27 @@ pub const RECORD_BYTES_MAX: u64 = 1024 * 1024;
 pub const REPOSITORY_BUSY_MS_MAX: u64 = 10_000;
 /// How long one git may work on a repository before somebody should look.
 pub const REPOSITORY_HELD_MS_LONG: u64 = 10 * 60_000;
-/// Files and folders of one kind that a check-up looks at.
-pub const ENTRIES_LOOKED_AT_MAX: usize = 100_000;
+/// Files and folders of one kind that an audit reads.
+pub const ENTRIES_READ_MAX: usize = 100_000;
 /// Jobs that a check-up reads at once.
-pub const JOBS_LOOKED_AT_ONCE: usize = 100;
+pub const JOBS_READ_AT_ONCE: usize = 100;
 /// How far ahead of now a job may have been enqueued, as clocks of one machine are set right.
 pub const CLOCK_SLACK_MS: u64 = 60_000;
 /// Least room on a disk, in bytes.
 pub const DISK_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 /// Room on a disk that is enough, whatever part of it that is.
 pub const DISK_BYTES_ENOUGH: u64 = 20 * 1024 * 1024 * 1024;
-/// Pause between two looks at a lock that is to fall free.
+/// Pause between two inspections of a lock that is to fall free.
 pub const LOCK_PAUSE_MS: u64 = 10;
 /// How long the file of a worker's lock may be in the making until it is taken for forgotten.
 pub const LOCK_DRAFT_MS_MAX: u64 = 10 * 60_000;
 /// Looks at a lock whose holder does not say who it is.
-pub const LOCK_LOOKS_MAX: u32 = 10;
+pub const LOCK_INSPECTIONS_MAX: u32 = 10;
 /// Size from which on a queue-daemon that starts begins a new log, in bytes.
 pub const DAEMON_LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Pause between two tries to take a repository's lock.
 pub const REPOSITORY_LOCK_PAUSE_MS: u64 = 20;
-/// Folders of runs that one round of recovery looks at.
+/// Folders of runs that one round of recovery inspects.
 pub const LEFTOVERS_PER_ROUND_MAX: usize = 1_000;
 /// How long `continue` waits for the agent to name its session.
 pub const ANNOUNCE_MS_MAX: u64 = 60_000;

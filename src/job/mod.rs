@@ -139,32 +139,32 @@ impl NewJob {
 }
 
 fn check_request_id(id: Option<&str>) -> Result<(), String> {
-    let most = limits::REQUEST_ID_BYTES_MAX;
+    let limit = limits::REQUEST_ID_BYTES_MAX;
     match id.map(str::len) {
-        Some(length) if length == 0 || length > most => {
-            Err(format!("a request id has 1 to {most} bytes, not {length}"))
+        Some(length) if length == 0 || length > limit => {
+            Err(format!("a request id has 1 to {limit} bytes, not {length}"))
         }
         Some(_) | None => Ok(()),
     }
 }
 
 fn check_max_attempts(attempts: Option<u32>) -> Result<(), String> {
-    let most = limits::ATTEMPTS_MAX;
+    let limit = limits::ATTEMPTS_MAX;
     match attempts {
-        Some(attempts) if !(1..=most).contains(&attempts) => {
-            Err(format!("attempts go from 1 to {most}, not {attempts}"))
+        Some(attempts) if !(1..=limit).contains(&attempts) => {
+            Err(format!("attempts go from 1 to {limit}, not {attempts}"))
         }
         Some(_) | None => Ok(()),
     }
 }
 
 fn check_message(message: &str) -> Result<(), String> {
-    let (length, most) = (message.len(), limits::MESSAGE_BYTES_MAX);
+    let (length, limit) = (message.len(), limits::MESSAGE_BYTES_MAX);
     if message.trim().is_empty() {
         return Err("the message is empty".into());
     }
-    if length > most {
-        return Err(format!("the message has {length} bytes, more than {most}"));
+    if length > limit {
+        return Err(format!("the message has {length} bytes, more than {limit}"));
     }
     if message.contains('\0') {
         return Err("the message holds a NUL character".into());
@@ -265,15 +265,15 @@ impl Job {
         if self.lease().is_some() {
             return Err("a job that runs stays where it runs".into());
         }
-        let most = limits::ATTEMPTS_KEPT_MAX;
-        if self.attempts.len() > most {
-            return Err(format!("a job remembers at most {most} attempts"));
+        let limit = limits::ATTEMPTS_KEPT_MAX;
+        if self.attempts.len() > limit {
+            return Err(format!("a job remembers at most {limit} attempts"));
         }
         let details = self.attempts.iter().map(|attempt| &attempt.report.detail);
         let details = details.chain(self.outcome().map(|outcome| &outcome.detail));
-        let most = limits::DETAIL_BYTES_MAX;
+        let limit = limits::DETAIL_BYTES_MAX;
         match details.map(|detail| detail.len()).max() {
-            Some(length) if length > most => Err(format!("a detail has at most {most} bytes")),
+            Some(length) if length > limit => Err(format!("a detail has at most {limit} bytes")),
             Some(_) | None => Ok(()),
         }
     }
@@ -613,13 +613,13 @@ pub struct Report {
     /// Whether the whole queue is to wait as long: other jobs would fare no better.
     pub pause: bool,
     /// What it used up.
-    pub account: Account,
+    pub usage: Usage,
 }
 
 /// What an attempt, or several, used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Account {
+pub struct Usage {
     /// Milliseconds that its agent ran.
     pub wall_ms: u64,
     /// Milliseconds of processor time of the agent's whole tree.
@@ -638,9 +638,9 @@ pub struct Account {
     pub cost_micros: u64,
 }
 
-impl Account {
+impl Usage {
     /// Nothing used up.
-    pub const NOTHING: Account = Account {
+    pub const NOTHING: Usage = Usage {
         wall_ms: 0,
         cpu_ms: 0,
         peak_memory_kib: 0,
@@ -652,8 +652,8 @@ impl Account {
     };
 
     /// Both together: sums, and of the memory the larger one.
-    pub fn plus(self, other: Account) -> Account {
-        Account {
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
             wall_ms: self.wall_ms.saturating_add(other.wall_ms),
             cpu_ms: self.cpu_ms.saturating_add(other.cpu_ms),
             peak_memory_kib: self.peak_memory_kib.max(other.peak_memory_kib),
@@ -677,7 +677,7 @@ impl Report {
             commits: 0,
             defer_ms: None,
             pause: false,
-            account: Account::default(),
+            usage: Usage::default(),
         }
     }
 }

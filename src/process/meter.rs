@@ -16,7 +16,7 @@ const STEP_FINISH: &[u8] = br#"{"type":"step_finish""#;
 /// What was used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Usage {
+pub struct ModelUsage {
     /// Calls of the model.
     pub steps: u64,
     /// Tokens that the model read, from its cache too.
@@ -37,16 +37,16 @@ pub struct Meter {
     /// In the middle of a line that is too long to count.
     skipping: bool,
     /// What was counted.
-    pub usage: Usage,
+    pub usage: ModelUsage,
 }
 
 #[derive(Deserialize)]
-struct Event {
-    part: Part,
+struct StepFinish {
+    part: StepPart,
 }
 
 #[derive(Deserialize)]
-struct Part {
+struct StepPart {
     #[serde(default)]
     tokens: Tokens,
     #[serde(default)]
@@ -75,7 +75,7 @@ impl Meter {
         let mut file = File::open(log)?;
         file.seek(SeekFrom::Start(from))?;
         let log = BufReader::new(file);
-        let usage = Usage::default();
+        let usage = ModelUsage::default();
         Ok(Meter { log, position: from, line: Vec::new(), skipping: false, usage })
     }
 
@@ -105,7 +105,7 @@ impl Meter {
         if !self.line.starts_with(STEP_FINISH) {
             return;
         }
-        let Ok(Event { part }) = serde_json::from_slice(&self.line) else { return };
+        let Ok(StepFinish { part }) = serde_json::from_slice(&self.line) else { return };
         let Tokens { input, output, reasoning, cache } = part.tokens;
         let usage = &mut self.usage;
         usage.steps += 1;
@@ -158,10 +158,10 @@ mod tests {
             meter.read(length).expect("a read");
             meter.usage
         };
-        assert_eq!(seen(&mut meter, ""), Usage::default(), "what was before does not count");
-        let one = Usage { steps: 1, tokens_in: 105, tokens_out: 12, cost_micros: 120 };
+        assert_eq!(seen(&mut meter, ""), ModelUsage::default(), "what was before does not count");
+        let one = ModelUsage { steps: 1, tokens_in: 105, tokens_out: 12, cost_micros: 120 };
         let (head, tail) = STEP.split_at(50);
-        assert_eq!(seen(&mut meter, head), Usage::default());
+        assert_eq!(seen(&mut meter, head), ModelUsage::default());
         assert_eq!(seen(&mut meter, tail), one);
         let text =
             format!("{}\n{{\"type\":\"text\"}}\n", STEP.trim_end().replace("step_", "stop_"));

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod guard;
+pub mod helper;
 pub mod identity;
 pub mod lock;
 pub mod meter;

@@ -23,7 +23,7 @@ use crate::job::limits;
 use crate::process::cgroup::Cgroup;
 use crate::process::identity::Identity;
 use crate::process::lock::{self, Held};
-use crate::process::meter::Usage;
+use crate::process::meter::ModelUsage;
 use crate::time::{self, Timestamp};
 
 /// A run's folder.
@@ -110,7 +110,7 @@ pub struct ExitRecord {
     pub left_behind: u32,
     /// What its log tells that it used up.
     #[serde(default)]
-    pub usage: Usage,
+    pub usage: ModelUsage,
 }
 
 impl RunDir {
@@ -289,7 +289,7 @@ mod tests {
             peak_memory_kib: 3,
             log_bytes: 4,
             left_behind: 0,
-            usage: Usage::default(),
+            usage: ModelUsage::default(),
         };
         run.write_exit_record(&record).expect("a write");
         assert_eq!(run.exit_record().expect("a read"), Some(record));

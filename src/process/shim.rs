@@ -25,7 +25,7 @@ use nix::unistd::{Pid, setsid};
 use crate::failpoint;
 use crate::job::limits;
 use crate::process::cgroup::Cgroup;
-use crate::process::meter::{Meter, Usage};
+use crate::process::meter::{Meter, ModelUsage};
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, write_whole};
 use crate::process::signals::{Heard, Signals};
 use crate::process::{command, remove_variables, retry_interrupted, tree};
@@ -79,7 +79,7 @@ fn wait_at_gate(signals: &Signals) -> io::Result<bool> {
     let stdin = io::stdin();
     let mut ready = [
         PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
-        PollFd::new(signals.words(), PollFlags::POLLIN),
+        PollFd::new(signals.stop_requests(), PollFlags::POLLIN),
     ];
     let timeout = PollTimeout::try_from(Duration::from_millis(limits::GATE_WAIT_MS_MAX))
         .map_err(io::Error::other)?;
@@ -105,7 +105,7 @@ struct Agent<'s> {
     /// When it was last seen to do something.
     active_at: Instant,
     /// When its processor time was looked at last, and how much it was.
-    cpu_looked_at: Instant,
+    cpu_checked_at: Instant,
     cpu_ms: u64,
     /// How the agent itself ended, once it has.
     ended: Option<WaitStatus>,
@@ -138,7 +138,7 @@ fn supervise(
         // Without one nothing is counted, and the run is as good.
         meter: Meter::begin(&spec.log, log_bytes_before).ok(),
         active_at: began,
-        cpu_looked_at: began,
+        cpu_checked_at: began,
         cpu_ms: 0,
         ended: None,
         ending: None,
@@ -171,7 +171,7 @@ fn supervise(
         peak_memory_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
         log_bytes,
         left_behind,
-        usage: agent.meter.map_or(Usage::default(), |meter| meter.usage),
+        usage: agent.meter.map_or(ModelUsage::default(), |meter| meter.usage),
     })
 }
 
@@ -209,7 +209,7 @@ fn not_started(spec: &RunSpec, error: &io::Error) -> ExitRecord {
         peak_memory_kib: 0,
         log_bytes: 0,
         left_behind: 0,
-        usage: Usage::default(),
+        usage: ModelUsage::default(),
     }
 }
 
@@ -252,10 +252,10 @@ fn start(spec: &RunSpec, lock: &File, cgroup: Option<&Cgroup>) -> io::Result<Pid
 }
 
 impl Agent<'_> {
-    /// Waits for the next thing to happen, and answers it.
+    /// Waits for the next thing to happen, and handles it.
     fn step(&mut self) -> io::Result<()> {
         let heard = self.signals.next(self.patience())?;
-        // An agent that has ended by itself is not ended by a word that comes after.
+        // An agent that has ended by itself is not stopped by a signal that comes later.
         self.reap()?;
         if self.ended.is_some() {
             return Ok(());
@@ -289,14 +289,14 @@ impl Agent<'_> {
 
     fn limit_reached(&mut self) -> io::Result<Option<Cause>> {
         let spec = self.spec;
-        let usage = self.meter.as_ref().map_or(Usage::default(), |meter| meter.usage);
+        let usage = self.meter.as_ref().map_or(ModelUsage::default(), |meter| meter.usage);
         Ok(if self.elapsed_ms() >= spec.timeout_ms {
             Some(Cause::Timeout)
         } else if self.logged > spec.log_bytes_max {
             Some(Cause::LogLimit)
-        } else if spec.steps_max.is_some_and(|most| usage.steps > most) {
+        } else if spec.steps_max.is_some_and(|limit| usage.steps > limit) {
             Some(Cause::StepLimit)
-        } else if spec.cost_micros_max.is_some_and(|most| usage.cost_micros > most) {
+        } else if spec.cost_micros_max.is_some_and(|limit| usage.cost_micros > limit) {
             Some(Cause::CostLimit)
         } else if self.is_idle()? {
             Some(Cause::IdleTimeout)
@@ -309,7 +309,7 @@ impl Agent<'_> {
     fn read_meter(&mut self, logged: u64) {
         let until = self.log_bytes_before + logged.min(self.spec.log_bytes_max);
         if let Some(Err(_)) = self.meter.as_mut().map(|meter| meter.read(until)) {
-            // What was counted so far goes for nothing: half an account is none.
+            // What was counted so far goes for nothing: half of it would say too little.
             self.meter = None;
         }
     }
@@ -318,8 +318,8 @@ impl Agent<'_> {
     /// compiling: its log alone does not tell.
     fn is_idle(&mut self) -> io::Result<bool> {
         let limit = Duration::from_millis(self.spec.idle_ms);
-        let looked_ago = self.cpu_looked_at.elapsed();
-        if limit.is_zero() || looked_ago < self.idle_look() {
+        let checked_ago = self.cpu_checked_at.elapsed();
+        if limit.is_zero() || checked_ago < self.idle_check_interval() {
             return Ok(false);
         }
         let dead_ms = cpu_ms_of(&getrusage(UsageWho::RUSAGE_CHILDREN)?);
@@ -328,16 +328,16 @@ impl Agent<'_> {
         // What a process used is nowhere between its death and its parent's wait for it.
         let one_ended = cpu_ms < self.cpu_ms;
         self.cpu_ms = cpu_ms;
-        self.cpu_looked_at = monotonic();
-        if one_ended || used * 1000 >= looked_ago * limits::IDLE_CPU_PERMILLE {
+        self.cpu_checked_at = monotonic();
+        if one_ended || used * 1000 >= checked_ago * limits::IDLE_CPU_PERMILLE {
             self.active_at = monotonic();
         }
         Ok(self.active_at.elapsed() >= limit)
     }
 
-    /// How often to look at the processor time.
-    fn idle_look(&self) -> Duration {
-        Duration::from_millis((self.spec.idle_ms / limits::IDLE_LOOKS).max(limits::KILL_PAUSE_MS))
+    /// How often to check the processor time.
+    fn idle_check_interval(&self) -> Duration {
+        Duration::from_millis((self.spec.idle_ms / limits::IDLE_CHECKS).max(limits::KILL_PAUSE_MS))
     }
 
     /// How long nothing can become due.
@@ -345,8 +345,8 @@ impl Agent<'_> {
         let tick = if self.is_logging { limits::SHIM_TICK_MS } else { limits::SHIM_QUIET_TICK_MS };
         let tick = match self.spec.idle_ms {
             0 => Duration::from_millis(tick),
-            // Several looks before it counts as idle.
-            _ => Duration::from_millis(tick).min(self.idle_look()),
+            // Several checks before it counts as idle.
+            _ => Duration::from_millis(tick).min(self.idle_check_interval()),
         };
         let due_in = match self.ending {
             Some((_, kill_at)) => kill_at.saturating_duration_since(monotonic()),

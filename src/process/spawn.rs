@@ -14,7 +14,7 @@ use crate::process::retry_interrupted;
 use crate::process::run::{RunDir, private_file};
 use crate::process::shim;
 
-/// A shim that holds its run's lock and waits for the word. Dropped, it is ended: nothing ran.
+/// A shim that holds its run's lock and waits for the go-ahead. Dropped, it is ended: nothing ran.
 pub struct Gated {
     child: Option<Child>,
     identity: Identity,

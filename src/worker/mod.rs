@@ -1,7 +1,7 @@
-//! How a worker behaves, and the mind behind that: what happened, and what to do about it. Pure: no
+//! How a worker behaves, and its state machine: what happened, and what to do about it. Pure: no
 //! I/O, no clock, no threads.
 //!
-//! The shell round it is [`crate::daemon`]. Every event gets its answer in `Mind::handle`.
+//! The shell round it is [`crate::daemon`]. Every event is handled in `WorkerState::handle`.
 
 mod slot;
 #[cfg(test)]
@@ -30,16 +30,16 @@ pub struct Settings {
     pub cap: u32,
     /// How long a lease holds, in milliseconds; it is renewed at a third of it. So long does a job
     /// of a worker that hangs wait for the next one, and of one that died without
-    /// [`with_presence`](crate::daemon::Worker::with_presence). A minute unless said otherwise.
+    /// [`with_liveness`](crate::daemon::Worker::with_liveness). A minute unless said otherwise.
     pub lease_ms: u64,
-    /// How often to look at the store without a hint, in milliseconds. Ten seconds unless said
+    /// How often to read the store without a wake-up, in milliseconds. Ten seconds unless said
     /// otherwise.
     pub poll_ms: u64,
     /// Least time between two starts, in milliseconds. 0 unless said otherwise.
     pub spawn_delay_ms: u64,
     /// Ends when no job is pending or running any more, those that wait for a retry counted.
     pub once: bool,
-    /// What a supervisor's first word to end means.
+    /// What a supervisor's first request to stop means.
     pub on_terminate: OnTerminate,
 }
 
@@ -79,7 +79,7 @@ pub enum Ending {
     LeftAlone,
 }
 
-/// Why an execution is to stop. A word that you do not know is like [`Stop::Shutdown`].
+/// Why an execution is to stop. A reason that you do not know is like [`Stop::Shutdown`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stop {
@@ -97,7 +97,7 @@ pub enum Stop {
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum WorkerEvent {
     /// Time passed, perhaps.
     Tick,
     /// The store may have changed.
@@ -124,19 +124,19 @@ pub(crate) enum Event {
     Settled(JobId, Token),
     /// The end of a job could not be written now.
     NotSettled(JobId, Token),
-    /// The answer to [`Action::Renew`] or [`Action::Look`] for one job.
+    /// The answer to [`Action::Renew`] or [`Action::Peek`] for one job.
     Seen {
         /// The job.
         id: JobId,
-        /// The lease that was looked at.
+        /// The lease that was read.
         token: Token,
         /// Whether the lease is still ours.
         held: bool,
         /// Whether the job is to be called off.
         cancel: bool,
     },
-    /// [`Action::Look`] is done, whatever came of it.
-    Looked,
+    /// [`Action::Peek`] is done, whatever came of it.
+    Peeked,
     /// [`Action::Recover`] took over a job from a worker that is gone.
     Adopted(Box<Job>),
     /// The answer to [`Action::Recover`].
@@ -160,16 +160,16 @@ pub(crate) enum Action {
     Execute(Box<Job>),
     /// Go on with what another worker began; answered by `Returned`.
     Resume(Box<Job>),
-    /// Pass a word on to an execution.
-    Tell(JobId, Stop),
+    /// Ask an execution to stop.
+    SendStop(JobId, Stop),
     /// Write a job's end; answered by `Settled` or `NotSettled`.
     Finish(JobId, Token, Report),
     /// Let a job's lease lapse at once, so that the next worker looks at it.
     LetGo(JobId, Token),
     /// Renew these leases; answered by `Seen` for each, or not at all.
     Renew(Vec<(JobId, Token)>),
-    /// Look whether these jobs are still ours and wanted; answered likewise, and by `Looked`.
-    Look(Vec<(JobId, Token)>),
+    /// Read whether these jobs are still ours and wanted; answered likewise, and by `Peeked`.
+    Peek(Vec<(JobId, Token)>),
     /// Take over what dead workers left, except these; answered by `Adopted` for each and then by
     /// `Recovered`.
     Recover(Vec<JobId>),
@@ -214,7 +214,7 @@ enum Mode {
 
 /// The state of a worker.
 #[derive(Debug)]
-pub(crate) struct Mind {
+pub(crate) struct WorkerState {
     settings: Settings,
     mode: Mode,
     slots: BTreeMap<JobId, Slot>,
@@ -225,9 +225,9 @@ pub(crate) struct Mind {
     recovered_once: bool,
     /// Whether there may be something to recover.
     recover: bool,
-    /// Whether something may have happened to its jobs, and whether it is being looked at.
-    look: bool,
-    looking: bool,
+    /// Whether something may have happened to its jobs, and whether that is being read.
+    peek: bool,
+    peeking: bool,
     /// Jobs that were pending or notified when last heard of.
     unfinished: Option<u64>,
     next_start_at: Monotonic,
@@ -236,10 +236,10 @@ pub(crate) struct Mind {
     due_at: Option<Monotonic>,
 }
 
-impl Mind {
+impl WorkerState {
     /// A worker that has just begun.
-    pub fn new(settings: Settings, now: Monotonic) -> Mind {
-        Mind {
+    pub fn new(settings: Settings, now: Monotonic) -> WorkerState {
+        WorkerState {
             mode: Mode::Working,
             slots: BTreeMap::new(),
             hopeful: true,
@@ -247,8 +247,8 @@ impl Mind {
             recovering: false,
             recovered_once: false,
             recover: false,
-            look: false,
-            looking: false,
+            peek: false,
+            peeking: false,
             unfinished: None,
             next_start_at: now,
             next_poll_at: now,
@@ -259,12 +259,16 @@ impl Mind {
     }
 
     /// A worker for one job that was claimed for it.
-    pub fn for_one(settings: Settings, job: Box<Job>, now: Monotonic) -> (Mind, Vec<Action>) {
-        let mut mind = Mind::new(Settings { cap: 0, ..settings }, now);
-        mind.mode = Mode::Ending(Exit::Idle);
-        mind.recovered_once = true;
-        let actions = mind.begin(job, now);
-        (mind, actions)
+    pub fn for_one(
+        settings: Settings,
+        job: Box<Job>,
+        now: Monotonic,
+    ) -> (WorkerState, Vec<Action>) {
+        let mut state = WorkerState::new(Settings { cap: 0, ..settings }, now);
+        state.mode = Mode::Ending(Exit::Idle);
+        state.recovered_once = true;
+        let actions = state.begin(job, now);
+        (state, actions)
     }
 
     /// When it wants to hear of the time again, at the latest.
@@ -284,50 +288,50 @@ impl Mind {
     }
 
     /// What to do about what happened.
-    pub fn handle(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
-        let mut actions = self.answer(event, now);
+    pub fn handle(&mut self, event: WorkerEvent, now: Monotonic) -> Vec<Action> {
+        let mut actions = self.on_event(event, now);
         self.follow_the_clock(now, &mut actions);
-        self.go_on(now, &mut actions);
+        self.follow_up(now, &mut actions);
         actions
     }
 
-    fn answer(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
+    fn on_event(&mut self, event: WorkerEvent, now: Monotonic) -> Vec<Action> {
         match event {
-            Event::Tick => Vec::new(),
-            Event::Woken => {
+            WorkerEvent::Tick => Vec::new(),
+            WorkerEvent::Woken => {
                 self.hopeful = true;
-                self.look = true;
+                self.peek = true;
                 Vec::new()
             }
-            Event::Claimed(job) => {
+            WorkerEvent::Claimed(job) => {
                 self.claiming = false;
                 self.hopeful = true;
                 self.begin(job, now)
             }
-            Event::NothingToClaim { due_in_ms, unfinished } => {
+            WorkerEvent::NothingToClaim { due_in_ms, unfinished } => {
                 self.claiming = false;
                 self.unfinished = Some(unfinished);
                 self.due_at = due_in_ms.map(|ms| now.plus_ms(ms));
                 Vec::new()
             }
-            Event::StoreTrouble => {
+            WorkerEvent::StoreTrouble => {
                 self.claiming = false;
                 Vec::new()
             }
-            Event::Returned { id, token, ending } => self.returned(id, token, ending),
-            Event::Settled(id, token) => {
+            WorkerEvent::Returned { id, token, ending } => self.returned(id, token, ending),
+            WorkerEvent::Settled(id, token) => {
                 if self.holds(id, token) {
                     self.slots.remove(&id);
                 }
                 self.hopeful = true;
                 Vec::new()
             }
-            Event::NotSettled(id, token) if self.is_stopping() && self.holds(id, token) => {
+            WorkerEvent::NotSettled(id, token) if self.is_stopping() && self.holds(id, token) => {
                 // The next worker finds how the run ended, and finishes it.
                 self.slots.remove(&id);
                 Vec::new()
             }
-            Event::NotSettled(id, token) => {
+            WorkerEvent::NotSettled(id, token) => {
                 if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.token == token)
                     && let Phase::Finishing { retry_at, .. } = &mut slot.phase
                 {
@@ -335,29 +339,29 @@ impl Mind {
                 }
                 Vec::new()
             }
-            Event::Seen { id, token, .. } if !self.holds(id, token) => Vec::new(),
-            Event::Seen { id, held, cancel, .. } => match (held, cancel) {
-                (false, _) => self.tell_one(id, Stop::LeaseLost),
-                (true, true) => self.tell_one(id, Stop::Cancel),
+            WorkerEvent::Seen { id, token, .. } if !self.holds(id, token) => Vec::new(),
+            WorkerEvent::Seen { id, held, cancel, .. } => match (held, cancel) {
+                (false, _) => self.stop_one(id, Stop::LeaseLost),
+                (true, true) => self.stop_one(id, Stop::Cancel),
                 (true, false) => Vec::new(),
             },
-            Event::Looked => {
-                self.looking = false;
+            WorkerEvent::Peeked => {
+                self.peeking = false;
                 Vec::new()
             }
-            Event::Adopted(job) => self.adopt(job),
-            Event::OthersChanged => {
+            WorkerEvent::Adopted(job) => self.adopt(job),
+            WorkerEvent::OthersChanged => {
                 self.recover = true;
                 Vec::new()
             }
-            Event::Recovered => {
+            WorkerEvent::Recovered => {
                 self.recovering = false;
                 self.recovered_once = true;
                 self.hopeful = true;
                 Vec::new()
             }
-            Event::Terminate => self.end(Exit::Terminated, self.settings.on_terminate),
-            Event::Interrupt => self.end(Exit::Interrupted, OnTerminate::Drain),
+            WorkerEvent::Terminate => self.end(Exit::Terminated, self.settings.on_terminate),
+            WorkerEvent::Interrupt => self.end(Exit::Interrupted, OnTerminate::Drain),
         }
     }
 
@@ -369,7 +373,7 @@ impl Mind {
         self.next_start_at = now.plus_ms(self.settings.spawn_delay_ms);
         if self.slots.contains_key(&id) {
             self.next_start_at = now.plus_ms(self.settings.poll_ms);
-            let mut actions = self.tell_one(id, Stop::LeaseLost);
+            let mut actions = self.stop_one(id, Stop::LeaseLost);
             let report = Report::new(Reason::Shutdown, "its last attempt is being let go");
             actions.push(Action::Finish(id, token, report));
             return actions;
@@ -379,7 +383,7 @@ impl Mind {
         match self.mode {
             Mode::Ending(Exit::Idle) | Mode::Working => {}
             Mode::Ending(_) | Mode::Stopping(_) => {
-                actions.extend(self.tell_one(id, Stop::Shutdown))
+                actions.extend(self.stop_one(id, Stop::Shutdown))
             }
         }
         actions
@@ -400,7 +404,7 @@ impl Mind {
         self.slots.insert(id, Slot::new(token));
         let mut actions = vec![Action::Resume(job)];
         if cancel {
-            actions.extend(self.tell_one(id, Stop::Cancel));
+            actions.extend(self.stop_one(id, Stop::Cancel));
         }
         actions
     }
@@ -410,7 +414,7 @@ impl Mind {
             return Vec::new();
         };
         match ending {
-            Ending::Over(report) if slot.told != Some(Stop::LeaseLost) => {
+            Ending::Over(report) if slot.stop_sent != Some(Stop::LeaseLost) => {
                 slot.phase = Phase::Finishing { report: report.clone(), retry_at: None };
                 vec![Action::Finish(id, token, report)]
             }
@@ -419,24 +423,24 @@ impl Mind {
                 Vec::new()
             }
             Ending::LeftAlone => {
-                let lost = slot.told == Some(Stop::LeaseLost);
+                let lost = slot.stop_sent == Some(Stop::LeaseLost);
                 self.slots.remove(&id);
                 if lost { Vec::new() } else { vec![Action::LetGo(id, token)] }
             }
         }
     }
 
-    fn tell_one(&mut self, id: JobId, stop: Stop) -> Vec<Action> {
-        let is_news = self.slots.get_mut(&id).is_some_and(|slot| slot.tell(stop));
-        if is_news { vec![Action::Tell(id, stop)] } else { Vec::new() }
+    fn stop_one(&mut self, id: JobId, stop: Stop) -> Vec<Action> {
+        let is_stronger = self.slots.get_mut(&id).is_some_and(|slot| slot.escalate(stop));
+        if is_stronger { vec![Action::SendStop(id, stop)] } else { Vec::new() }
     }
 
-    fn tell_all(&mut self, stop: Stop) -> Vec<Action> {
+    fn stop_all(&mut self, stop: Stop) -> Vec<Action> {
         let ids: Vec<JobId> = self.slots.keys().copied().collect();
-        ids.into_iter().flat_map(|id| self.tell_one(id, stop)).collect()
+        ids.into_iter().flat_map(|id| self.stop_one(id, stop)).collect()
     }
 
-    /// The first word chooses how to end; a second one means at once.
+    /// The first request chooses how to end; a second one means at once.
     fn end(&mut self, exit: Exit, how: OnTerminate) -> Vec<Action> {
         let running = self.slots.len();
         let how = match self.mode {
@@ -447,10 +451,10 @@ impl Mind {
         let (mode, notice, mut actions) = match how {
             OnTerminate::Drain => (Mode::Ending(exit), Notice::Draining(running), Vec::new()),
             OnTerminate::Detach => {
-                (Mode::Ending(exit), Notice::Detaching(running), self.tell_all(Stop::Detach))
+                (Mode::Ending(exit), Notice::Detaching(running), self.stop_all(Stop::Detach))
             }
             OnTerminate::Stop => {
-                (Mode::Stopping(exit), Notice::Stopping(running), self.tell_all(Stop::Shutdown))
+                (Mode::Stopping(exit), Notice::Stopping(running), self.stop_all(Stop::Shutdown))
             }
         };
         self.mode = mode;
@@ -465,7 +469,7 @@ impl Mind {
         if now >= self.next_poll_at {
             self.next_poll_at = now.plus_ms(self.settings.poll_ms);
             self.hopeful = true;
-            self.look = true;
+            self.peek = true;
             self.recover = true;
         }
         if self.due_at.is_some_and(|due_at| now >= due_at) {
@@ -490,11 +494,11 @@ impl Mind {
     }
 
     /// What follows from where things stand.
-    fn go_on(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
-        // One look at a time: a slow store must not find a line of them.
-        if !self.looking && std::mem::take(&mut self.look) && !self.slots.is_empty() {
-            self.looking = true;
-            actions.push(Action::Look(self.leases()));
+    fn follow_up(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        // One peek at a time: a slow store must not find a line of them.
+        if !self.peeking && std::mem::take(&mut self.peek) && !self.slots.is_empty() {
+            self.peeking = true;
+            actions.push(Action::Peek(self.leases()));
         }
         if self.mode == Mode::Working && !self.recovering && std::mem::take(&mut self.recover) {
             self.recovering = true;
