@@ -16,14 +16,14 @@ use crate::time;
 
 /// A process that holds a lock, be it that it inherited it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockHolder {
+pub struct Holder {
     /// Who.
     pub process: Identity,
     /// What it was called with, shortened and without control characters.
     pub command: String,
 }
 
-impl std::fmt::Display for LockHolder {
+impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "process {} ({})", self.process.pid, self.command)
     }
@@ -35,7 +35,7 @@ impl std::fmt::Display for LockHolder {
 /// # Errors
 ///
 /// When the file is none, or `/proc` cannot be read.
-pub fn of(path: &Path) -> io::Result<Vec<LockHolder>> {
+pub fn of(path: &Path) -> io::Result<Vec<Holder>> {
     let file = match safe_file::open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => file?.metadata()?,
@@ -54,7 +54,7 @@ pub fn of(path: &Path) -> io::Result<Vec<LockHolder>> {
                     .is_ok_and(|text| text.lines().any(|line| line.starts_with("lock:")))
         });
         if holds && process.is_alive() {
-            holders.push(LockHolder { process, command: words(process) });
+            holders.push(Holder { process, command: words(process) });
         }
     }
     Ok(holders)
@@ -66,7 +66,7 @@ pub fn of(path: &Path) -> io::Result<Vec<LockHolder>> {
 /// # Errors
 ///
 /// As [`of`].
-pub fn end(path: &Path) -> io::Result<Vec<LockHolder>> {
+pub fn end(path: &Path) -> io::Result<Vec<Holder>> {
     for _ in 0..limits::KILL_ROUNDS_MAX {
         let holders = of(path)?;
         if holders.is_empty() {

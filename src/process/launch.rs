@@ -14,7 +14,7 @@ use std::process::Stdio;
 use serde::{Deserialize, Serialize};
 
 use crate::process::run::{RunDir, RunSpec};
-use crate::process::{command, safe_file, sandbox};
+use crate::process::{command, program, safe_file, sandbox};
 
 /// The first argument of a launcher.
 pub const VERB: &str = "launch";
@@ -67,15 +67,18 @@ pub fn run(folder: &Path) -> i32 {
 
 fn become_agent(run: &RunDir) -> io::Result<std::convert::Infallible> {
     let spec = run.spec()?.ok_or_else(|| io::Error::other("the run has no spec.json"))?;
-    let (program, arguments) =
+    let (name, arguments) =
         spec.arguments.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
+    // The shim has set it, without what an agent may write to.
+    let path = std::env::vars_os().find(|(name, _)| name == "PATH").map(|(_, path)| path);
+    let program = program::resolve(name, &path.unwrap_or_default())?;
     if let Some(sandbox) = &spec.sandbox {
         sandbox::enter(sandbox, &[&spec.folder, &run.agent_folder()])?;
     }
     for step in &spec.steps {
         take(step, &spec)?;
     }
-    Err(command(program).args(arguments).exec())
+    Err(command(program).arg0(name).args(arguments).exec())
 }
 
 /// Runs one step to its end. Its input is empty: the message is the agent's.

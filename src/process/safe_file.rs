@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
@@ -135,20 +135,6 @@ pub fn create_mark(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether a regular file is there.
-///
-/// # Errors
-///
-/// `InvalidData` when something else stands there.
-pub fn is_there(path: &Path) -> io::Result<bool> {
-    let (folder, name) = split(path)?;
-    match Place::find(folder, Path::new(name)).and_then(|place| place.look()) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Reads a whole file of at most `max` bytes; `None` if it is not there.
 ///
 /// # Errors
@@ -242,10 +228,19 @@ pub fn write_new(trusted: &Path, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
 ///
 /// As [`write_new`], and [`open_below`] for the way.
 pub fn write_below(trusted: &Path, relative: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_from(trusted, relative, &mut &bytes[..])
+}
+
+/// As [`write_below`], with what a reader gives.
+///
+/// # Errors
+///
+/// As [`write_below`], and the reader's.
+pub fn write_from(trusted: &Path, relative: &Path, from: &mut dyn Read) -> io::Result<()> {
     let place = Place::make(trusted, relative)?;
     let draft = Place { name: random_name(&place.name)?, ..place.again()? };
     let mut file = File::from(draft.create(OFlag::O_WRONLY)?);
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| {
+    let written = io::copy(from, &mut file).and_then(|_| file.sync_all()).and_then(|()| {
         renameat(&draft.folder, &*draft.name, &place.folder, &*place.name).map_err(|errno| {
             match errno {
                 Errno::EISDIR => refuse(&place.path, NotAFile::Folder),
@@ -334,11 +329,9 @@ impl Place {
     }
 
     fn make(trusted: &Path, relative: &Path) -> io::Result<Place> {
-        Place::walk(trusted, relative, |folder, name| {
-            match mkdirat(folder, name, Mode::S_IRWXU) {
-                Ok(()) | Err(Errno::EEXIST) => Ok(()),
-                Err(errno) => Err(errno.into()),
-            }
+        Place::walk(trusted, relative, |folder, name| match mkdirat(folder, name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(errno.into()),
         })
     }
 
