@@ -38,7 +38,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::process::{guard, shim};
+use crate::process::{guard, launch as launch_agent, shim};
 
 use self::context::{CliError, Context};
 
@@ -168,6 +168,11 @@ pub fn run(
         // A shim lives as long as its agent, and needs none of what follows.
         return run_shim(&PathBuf::from(folder));
     }
+    if let [_, verb, folder] = arguments.as_slice()
+        && verb == launch_agent::VERB
+    {
+        return u8::try_from(launch_agent::run(&PathBuf::from(folder))).unwrap_or(1);
+    }
     if let [_, verb, parent, program, rest @ ..] = arguments.as_slice()
         && verb == guard::VERB
     {
@@ -247,6 +252,12 @@ fn run_guard(parent: &str, program: &OsString, arguments: &[OsString]) -> u8 {
 }
 
 fn run_shim(folder: &std::path::Path) -> u8 {
+    // Its standard error is shim.log.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .init();
     match shim::run(folder) {
         Ok(()) => 0,
         Err(error) => {

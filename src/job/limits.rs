@@ -176,3 +176,28 @@ pub const CHECKOUT_MS_MAX: u64 = 10 * 60_000;
 pub const CLONE_PACK_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Damaged clones of one issue that are kept beside it.
 pub const CLONES_SET_ASIDE_MAX: u32 = 20;
+// process
+/// How often a file that others make and remove is tried to be opened.
+pub const SAFE_OPEN_TRIES_MAX: u32 = 10;
+/// Longest path that is read from a file, in bytes.
+pub const PATH_BYTES_MAX: u64 = 4096;
+/// What is shown of another process's command, in characters.
+pub const COMMAND_SHOWN_CHARS_MAX: usize = 200;
+/// How long a shim tries to write down how its agent ended, when the disk does not take it.
+pub const EXIT_RECORD_MS_MAX: u64 = 10 * 60_000;
+/// Pause between two such tries.
+pub const EXIT_RECORD_PAUSE_MS: u64 = 1_000;
+/// After how long a request to end that its shim has not heard is made again.
+pub const ENDING_UNHEARD_MS: u64 = 5_000;
+/// Largest file that a shim puts in a place of the agent's, in bytes.
+pub const PLACE_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Files of an agent's own log that are followed.
+pub const OWN_LOGS_MAX: usize = 8;
+/// What is read of an agent's own log at once, and the longest line in it, in bytes.
+pub const OWN_LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// Runs of an agent's own log that are taken for this one.
+pub const OWN_LOG_RUNS_MAX: usize = 100;
+/// Lines of an agent's own log that are kept for the verdict.
+pub const OWN_LOG_LINES_MAX: usize = 20;
+/// What is kept of one of them, in characters.
+pub const OWN_LOG_LINE_CHARS_MAX: usize = 2_000;
