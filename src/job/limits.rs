@@ -131,3 +131,14 @@ pub const REPOSITORY_LOCK_PAUSE_MS: u64 = 20;
 pub const LEFTOVERS_PER_ROUND_MAX: usize = 1_000;
 /// How long `continue` waits for the agent to name its session.
 pub const ANNOUNCE_MS_MAX: u64 = 60_000;
+
+// Secrets and settings.
+
+/// Shortest secret that texts are rid of, in bytes: a shorter one is a part of every text.
+pub const SECRET_BYTES_MIN: usize = 4;
+/// Shortest line of a secret with several that is one by itself, in bytes.
+pub const SECRET_LINE_BYTES_MIN: usize = 12;
+/// From this length on a name in an address, `https://NAME@host`, is taken for a token, in bytes.
+pub const TOKEN_BYTES_MIN: usize = 16;
+/// How far the end of an address is looked for, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 4096;
