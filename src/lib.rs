@@ -71,6 +71,8 @@ pub mod time;
 
 pub mod job;
 
+pub mod secrets;
+
 pub mod store;
 
 pub mod queue;

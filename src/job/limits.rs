@@ -201,3 +201,13 @@ pub const OWN_LOG_RUNS_MAX: usize = 100;
 pub const OWN_LOG_LINES_MAX: usize = 20;
 /// What is kept of one of them, in characters.
 pub const OWN_LOG_LINE_CHARS_MAX: usize = 2_000;
+// Secrets and settings.
+
+/// Shortest secret that texts are rid of, in bytes: a shorter one is a part of every text.
+pub const SECRET_BYTES_MIN: usize = 4;
+/// Shortest line of a secret with several that is one by itself, in bytes.
+pub const SECRET_LINE_BYTES_MIN: usize = 12;
+/// From this length on a name in an address, `https://NAME@host`, is taken for a token, in bytes.
+pub const TOKEN_BYTES_MIN: usize = 16;
+/// How far the end of an address is looked for, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 4096;
