@@ -81,6 +81,9 @@ pub mod executor;
 
 pub(crate) mod process;
 
+#[expect(dead_code, reason = "agents begin to use it when all of its parts are there")]
+pub(crate) mod git;
+
 pub mod agent;
 
 pub mod daemon;

@@ -131,3 +131,34 @@ pub const REPOSITORY_LOCK_PAUSE_MS: u64 = 20;
 pub const LEFTOVERS_PER_ROUND_MAX: usize = 1_000;
 /// How long `continue` waits for the agent to name its session.
 pub const ANNOUNCE_MS_MAX: u64 = 60_000;
+
+// git: calls, mirrors and clones.
+
+/// Longest name of a branch, in bytes: a lock file beside it must fit a file name.
+pub const BRANCH_NAME_BYTES_MAX: usize = 200;
+/// Largest output of a git command that is kept, in bytes, unless the call says otherwise.
+pub const GIT_OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// What may be written past a limit until the kernel stops it, in bytes: more than it moves in one
+/// step.
+pub const GIT_OUTPUT_SLACK_BYTES: u64 = 4 * 1024 * 1024;
+/// Most that a git may say on standard error, progress included, in bytes; the rest is lost.
+pub const GIT_STDERR_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Part of that which is read, from both its ends, in bytes.
+pub const GIT_STDERR_READ_BYTES_MAX: u64 = 128 * 1024;
+/// How often a running git is looked at, if it has a limit of silence.
+pub const GIT_TICK_MS: u64 = 500;
+/// Longest question to a remote, its credential helper included.
+pub const GIT_ASK_MS_MAX: u64 = 2 * 60_000;
+/// Longest fetch into a mirror that is there.
+pub const GIT_FETCH_MS_MAX: u64 = 10 * 60_000;
+/// Longest time in which a fetch, which shows its progress, says nothing at all.
+pub const GIT_SILENCE_MS_MAX: u64 = 3 * 60_000;
+/// Fewest bytes a second from a server over http, for [`GIT_SLOW_SECONDS_MAX`].
+pub const GIT_SLOW_BYTES_MIN: u64 = 100;
+/// How long a server may be slower than [`GIT_SLOW_BYTES_MIN`].
+pub const GIT_SLOW_SECONDS_MAX: u64 = 60;
+/// How long ssh waits for a connection, in seconds.
+pub const SSH_CONNECT_SECONDS_MAX: u64 = 20;
+/// How often ssh asks a silent server whether it lives, in seconds; three times without an answer
+/// are enough.
+pub const SSH_ALIVE_SECONDS: u64 = 20;
