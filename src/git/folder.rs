@@ -11,6 +11,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -101,8 +102,10 @@ pub(crate) struct Entry {
 pub(crate) struct Stat {
     pub kind: Kind,
     pub bytes: u64,
-    pub mode: u32,
+    /// Since 1970, in nanoseconds.
+    pub modified_ns: i128,
     pub device: u64,
+    pub is_executable: bool,
 }
 
 /// An open folder.
@@ -152,8 +155,10 @@ impl Folder {
             Ok(stat) => Ok(Some(Stat {
                 kind: Kind::of(&stat),
                 bytes: u64::try_from(stat.st_size).unwrap_or(0),
-                mode: stat.st_mode,
+                modified_ns: i128::from(stat.st_mtime) * 1_000_000_000
+                    + i128::from(stat.st_mtime_nsec),
                 device: stat.st_dev,
+                is_executable: stat.st_mode & Mode::S_IXUSR.bits() != 0,
             })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(failed(&self.path.join(name), errno)),
@@ -224,11 +229,13 @@ impl Folder {
         let (entries, is_whole) = self.entries_up_to(count_max)?;
         match is_whole {
             true => Ok(entries),
-            false => {
-                let path = self.path.display();
-                Err(Unreadable::TooLarge(format!("{path} has more than {count_max} entries")))
-            }
+            false => Err(self.too_many(count_max)),
         }
+    }
+
+    fn too_many(&self, count_max: usize) -> Unreadable {
+        let path = self.path.display();
+        Unreadable::TooLarge(format!("{path} has more than {count_max} entries"))
     }
 
     /// The same, and whether that is all.
@@ -262,6 +269,95 @@ impl Folder {
         }
         entries.sort_by(|one, other| one.name.as_bytes().cmp(other.name.as_bytes()));
         Ok((entries, true))
+    }
+}
+
+/// How far a walk goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    /// Entries in all.
+    pub entries_max: usize,
+    /// Folders between the top and an entry.
+    pub depth_max: usize,
+}
+
+/// What a walk comes by.
+#[derive(Debug)]
+pub(crate) enum Seen<'w> {
+    /// An entry of a folder; those of the top have the depth 0.
+    Entry { folder: &'w Folder, entry: &'w Entry, depth: usize },
+    /// A folder that it does not enter, or not to its end, and why.
+    Unseen { path: PathBuf, why: Unreadable },
+}
+
+/// Where a walk goes from an entry. What is no folder is not entered, whatever is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Enter,
+    Pass,
+    Stop,
+}
+
+/// Walks through a folder, without following links, with as many open descriptors as it is deep.
+pub(crate) fn walk(
+    top: Folder,
+    reach: Reach,
+    mut visitor: impl FnMut(Seen<'_>) -> Result<Next, Unreadable>,
+) -> Result<(), Unreadable> {
+    let mut left = reach.entries_max;
+    // A folder stays open for as long as one of its own waits to be entered.
+    let mut waiting: Vec<(Rc<Folder>, OsString, usize)> = Vec::new();
+    let mut next = Some((Rc::new(top), 0));
+    loop {
+        let (folder, depth) = match next.take() {
+            Some(entered) => entered,
+            None => {
+                let Some((above, name, depth)) = waiting.pop() else {
+                    return Ok(());
+                };
+                match above.folder(&name) {
+                    Ok(Some(folder)) => (Rc::new(folder), depth),
+                    // It went while others were walked through.
+                    Ok(None) => continue,
+                    Err(why) => {
+                        let path = above.path.join(&name);
+                        match visitor(Seen::Unseen { path, why })? {
+                            Next::Stop => return Ok(()),
+                            Next::Enter | Next::Pass => continue,
+                        }
+                    }
+                }
+            }
+        };
+        let entries = match folder.entries_up_to(left) {
+            Ok((entries, is_whole)) => {
+                if !is_whole {
+                    let why = folder.too_many(reach.entries_max);
+                    visitor(Seen::Unseen { path: folder.path.clone(), why })?;
+                }
+                entries
+            }
+            Err(why) => match visitor(Seen::Unseen { path: folder.path.clone(), why })? {
+                Next::Stop => return Ok(()),
+                Next::Enter | Next::Pass => continue,
+            },
+        };
+        left = left.saturating_sub(entries.len());
+        for entry in entries {
+            let said = visitor(Seen::Entry { folder: &folder, entry: &entry, depth })?;
+            match said {
+                Next::Stop => return Ok(()),
+                Next::Enter if entry.kind == Kind::Folder && depth == reach.depth_max => {
+                    let path = folder.path.join(&entry.name);
+                    let why = format!("{} lies too deep", path.display());
+                    visitor(Seen::Unseen { path, why: Unreadable::TooLarge(why) })?;
+                }
+                Next::Enter if entry.kind == Kind::Folder => {
+                    waiting.push((Rc::clone(&folder), entry.name, depth + 1));
+                }
+                Next::Enter | Next::Pass => {}
+            }
+        }
     }
 }
 

@@ -6,9 +6,20 @@
 //! branch of that name makes it mean.
 
 pub(crate) mod call;
+pub(crate) mod changes;
 pub(crate) mod environment;
+pub(crate) mod evidence;
+pub(crate) mod fingerprint;
+pub(crate) mod folder;
+pub(crate) mod looker;
+pub(crate) mod new_work;
+mod patches;
+pub(crate) mod refs;
 pub(crate) mod running;
 pub(crate) mod trouble;
+
+#[cfg(test)]
+mod trial;
 
 use std::fmt;
 use std::str::FromStr;

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::git::folder::{Folder, Kind};
+use crate::git::folder::{Folder, Kind, Next, Reach, Seen, walk};
 use crate::git::{BranchName, Oid};
 use crate::job::limits;
 
@@ -17,6 +17,8 @@ pub(crate) use crate::git::folder::Unreadable;
 /// Where the references to what is known of remotes begin.
 const REMOTES: &str = "refs/remotes/";
 const STASH: &str = "refs/stash";
+/// Digits of the only kind of names that a mirror has.
+const SHA1_DIGITS: usize = 40;
 
 /// What HEAD says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,28 +224,21 @@ fn vet(git: &Folder) -> Result<(), Unreadable> {
 
 /// Only regular files and folders, so many and so deep.
 fn vet_objects(objects: Folder) -> Result<(), Unreadable> {
-    let mut left = limits::CLONE_OBJECT_FILES_MAX;
-    let mut folders = vec![(objects, 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        let entries = folder.entries(left)?;
-        left -= entries.len();
-        for entry in entries {
-            let path = || folder.path().join(&entry.name);
-            match entry.kind {
-                Kind::File => {}
-                Kind::Folder if depth == limits::CLONE_OBJECT_DEPTH_MAX => {
-                    let why = format!("{} is too deep for a folder of objects", path().display());
-                    return Err(Unreadable::TooLarge(why));
-                }
-                Kind::Folder => folders.extend(folder.folder(&entry.name)?.map(|f| (f, depth + 1))),
-                kind @ (Kind::Link | Kind::Pipe | Kind::Socket | Kind::Device) => {
-                    let why = format!("{} is {kind} among the objects", path().display());
-                    return Err(Unreadable::Hostile(why));
-                }
+    let reach = Reach {
+        entries_max: limits::CLONE_OBJECT_FILES_MAX,
+        depth_max: limits::CLONE_OBJECT_DEPTH_MAX,
+    };
+    walk(objects, reach, |seen| match seen {
+        Seen::Entry { folder, entry, .. } => match entry.kind {
+            Kind::File | Kind::Folder => Ok(Next::Enter),
+            kind @ (Kind::Link | Kind::Pipe | Kind::Socket | Kind::Device) => {
+                let path = folder.path().join(&entry.name);
+                let why = format!("{} is {kind} among the objects", path.display());
+                Err(Unreadable::Hostile(why))
             }
-        }
-    }
-    Ok(())
+        },
+        Seen::Unseen { why, .. } => Err(why),
+    })
 }
 
 /// What a file of a reference says.
@@ -269,6 +264,11 @@ pub(super) fn read_refs(git: &Folder) -> Result<CloneRefs, Unreadable> {
         if let Some(oid) = resolve(value, &values) {
             refs.push(Reference { name: text(name), oid });
         }
+    }
+    let mut oids = refs.iter().map(|reference| &reference.oid).chain(head.oid());
+    if oids.any(|oid| oid.as_str().len() != SHA1_DIGITS) {
+        let why = format!("{} names its objects by SHA-256", git.path().display());
+        return Err(Unreadable::Hostile(why));
     }
     let mut pushed = BTreeSet::new();
     let mut fetched = BTreeSet::new();
@@ -441,33 +441,23 @@ fn visit(
     let Some(folder) = git.folder(top)? else {
         return Ok(());
     };
-    let mut left = 2 * limits::CLONE_REFS_MAX;
-    let mut folders = vec![(folder, top.as_bytes().to_vec(), 0)];
-    while let Some((folder, prefix, depth)) = folders.pop() {
-        let entries = folder.entries(left)?;
-        left -= entries.len();
-        for entry in entries {
+    let reach = Reach { entries_max: 2 * limits::CLONE_REFS_MAX, depth_max: limits::REF_DEPTH_MAX };
+    let from = git.path().to_path_buf();
+    walk(folder, reach, |seen| match seen {
+        Seen::Entry { folder, entry, .. } => {
             let bytes = entry.name.as_bytes();
             if bytes.starts_with(b".") || bytes.ends_with(b".lock") {
-                continue;
+                return Ok(Next::Pass);
             }
-            let name = [&prefix, b"/".as_slice(), bytes].concat();
-            match entry.kind {
-                Kind::Folder if depth == limits::REF_DEPTH_MAX => {
-                    let path = folder.path().display();
-                    return Err(Unreadable::TooLarge(format!("{path} has too many folders")));
-                }
-                Kind::Folder => {
-                    let below = folder.folder(&entry.name)?;
-                    folders.extend(below.map(|below| (below, name, depth + 1)));
-                }
-                Kind::File | Kind::Link | Kind::Pipe | Kind::Socket | Kind::Device => {
-                    visitor(&folder, &entry.name, &name)?;
-                }
+            if entry.kind != Kind::Folder {
+                let path = folder.path().join(&entry.name);
+                let name = path.strip_prefix(&from).unwrap_or(&path).as_os_str().as_bytes();
+                visitor(folder, &entry.name, name)?;
             }
+            Ok(Next::Enter)
         }
-    }
-    Ok(())
+        Seen::Unseen { why, .. } => Err(why),
+    })
 }
 
 /// A line of a reflog: `OLD NEW NAME <MAIL> TIME ZONE\tMESSAGE`.
