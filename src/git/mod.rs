@@ -7,18 +7,28 @@
 
 pub(crate) mod address;
 pub(crate) mod call;
+pub(crate) mod changes;
 pub(crate) mod clone;
 pub(crate) mod credentials;
 mod disk;
 pub(crate) mod environment;
+pub(crate) mod evidence;
+pub(crate) mod fingerprint;
 #[cfg(test)]
 mod fixture;
+pub(crate) mod folder;
 mod health;
 pub(crate) mod lock;
+pub(crate) mod looker;
 pub(crate) mod mirror;
 #[cfg(test)]
 mod nasty;
+pub(crate) mod new_work;
+mod patches;
+pub(crate) mod refs;
 pub(crate) mod running;
+#[cfg(test)]
+mod trial;
 pub(crate) mod trouble;
 pub(crate) mod version;
 
