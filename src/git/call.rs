@@ -63,7 +63,7 @@ impl<'g> Git<'g> {
             environment: Vec::new(),
             configuration: SETTINGS.map(|(key, value)| (key.into(), value.into())).into(),
             folder: "/".into(),
-            limit_ms: limits::GIT_LOOK_MS_MAX,
+            limit_ms: limits::GIT_INSPECT_MS_MAX,
             silence_ms: None,
             input: Input::Lock,
             output_bytes_max: limits::GIT_OUTPUT_BYTES_MAX,

@@ -79,7 +79,7 @@ pub(super) fn sync_tree(root: &Path) -> Result<(), GitError> {
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             synced += 1;
-            if synced > limits::ENTRIES_LOOKED_AT_MAX {
+            if synced > limits::ENTRIES_READ_MAX {
                 return Err(failed(io::Error::other("it has too many files")));
             }
             let kind = entry.file_type().map_err(failed)?;
@@ -112,7 +112,7 @@ pub(super) fn clear_locks(repository: &Path) -> Result<usize, GitError> {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             looked_at += 1;
-            if looked_at > limits::ENTRIES_LOOKED_AT_MAX {
+            if looked_at > limits::ENTRIES_READ_MAX {
                 return Ok(cleared);
             }
             let kind = entry.file_type().map_err(failed)?;
@@ -131,7 +131,7 @@ pub(super) fn clear_locks(repository: &Path) -> Result<usize, GitError> {
 /// Removes packs whose making was cut off.
 pub(super) fn clear_temporary_packs(packs: &Path) -> Result<(), GitError> {
     let failed = |error| trouble::cannot(&format!("tidy up {}", packs.display()), &error);
-    for entry in fs::read_dir(packs).map_err(failed)?.take(limits::ENTRIES_LOOKED_AT_MAX) {
+    for entry in fs::read_dir(packs).map_err(failed)?.take(limits::ENTRIES_READ_MAX) {
         let entry = entry.map_err(failed)?;
         let is_file = entry.file_type().map_err(failed)?.is_file();
         if is_file && entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
@@ -151,7 +151,7 @@ pub(super) fn copy_objects(from: &Path, to: &Path, links: bool) -> io::Result<()
         for entry in fs::read_dir(from.join(&folder))? {
             let entry = entry?;
             looked_at += 1;
-            if looked_at > limits::ENTRIES_LOOKED_AT_MAX {
+            if looked_at > limits::ENTRIES_READ_MAX {
                 return Err(io::Error::other(format!("{} has too many files", from.display())));
             }
             let name = entry.file_name();

@@ -36,7 +36,7 @@ pub(crate) fn look(folder: &Path) -> Result<(), String> {
     let hash_bytes = if config.contains("sha256") { 32 } else { 20 };
     let packs = folder.join("objects/pack");
     let entries = fs::read_dir(&packs).map_err(|error| format!("objects/pack: {error}"))?;
-    for entry in entries.take(limits::ENTRIES_LOOKED_AT_MAX) {
+    for entry in entries.take(limits::ENTRIES_READ_MAX) {
         let name = entry.map_err(said)?.file_name();
         let name = name.to_string_lossy();
         if let Some(stem) = name.strip_suffix(".pack") {

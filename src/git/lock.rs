@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::executor::Stop;
 use crate::git::trouble::{self, GitError};
 use crate::job::limits;
-use crate::process::lock::{self, Held, State};
+use crate::process::lock::{self, Held, LockState};
 use crate::process::tree;
 use crate::time::{self, Clock, SystemClock};
 
@@ -61,14 +61,14 @@ impl RepositoryLock {
 
 /// Who holds a repository's lock, for whoever waits for it; `None` if nobody does.
 pub(crate) fn holder_in_words(path: &Path) -> io::Result<Option<String>> {
-    match lock::look(path)? {
-        State::Free => Ok(None),
-        State::Held(Some(holder)) => {
+    match lock::inspect(path)? {
+        LockState::Free => Ok(None),
+        LockState::Held(Some(holder)) => {
             let seconds = SystemClock.now().ms_since(holder.since) / 1000;
             Ok(Some(format!("process {} since {seconds} s ago", holder.process.pid)))
         }
         // Its taker is gone, and what it started goes on.
-        State::Held(None) => {
+        LockState::Held(None) => {
             let heirs = tree::reading(path)?;
             let pids: Vec<String> = heirs.iter().map(|heir| heir.pid.to_string()).collect();
             Ok(Some(match pids.is_empty() {

@@ -125,7 +125,7 @@ pub(crate) fn sweep_looks(looks: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    for entry in entries.take(limits::ENTRIES_LOOKED_AT_MAX) {
+    for entry in entries.take(limits::ENTRIES_READ_MAX) {
         let path: PathBuf = entry?.path();
         // The age by the file system's own clock would need a file of now: what is older than a day
         // by this machine's is old enough.

@@ -372,7 +372,7 @@ fn parse_symref(said: &str) -> Option<BranchName> {
 /// Whether a mirror has so many packs or loose references that it should be tidied up.
 pub(crate) fn needs_maintenance(mirror: &Path) -> io::Result<bool> {
     let mut packs = 0;
-    for entry in fs::read_dir(mirror.join("objects/pack"))?.take(limits::ENTRIES_LOOKED_AT_MAX) {
+    for entry in fs::read_dir(mirror.join("objects/pack"))?.take(limits::ENTRIES_READ_MAX) {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("tmp_") {
