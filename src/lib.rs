@@ -71,6 +71,12 @@ pub mod time;
 
 pub mod job;
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the machine of a run will read agents by it")
+)]
+pub(crate) mod dialect;
+
 pub mod store;
 
 pub mod queue;
