@@ -24,7 +24,7 @@ use ::redb::{
 };
 
 use crate::failpoint;
-use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
+use crate::job::{Hold, IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
 use crate::store::wake::{self, Watch};
@@ -39,8 +39,11 @@ use self::tables::WriteTables;
 
 pub(crate) use self::guard::is_guarding;
 
-/// The layout of the tables. A file with a larger number is refused.
-const SCHEMA: u32 = 1;
+/// The layout of the tables, and the largest version of a record. A file with a larger number is
+/// refused; one with a smaller number is read, and gets this one with its next change.
+const SCHEMA: u32 = 2;
+/// The smallest number that is read.
+const SCHEMA_FIRST: u32 = 1;
 
 /// Jobs in a redb file.
 ///
@@ -98,13 +101,12 @@ impl RedbStore {
         Ok(store)
     }
 
-    /// A new file gets its tables; an older one would be brought up to date here.
+    /// A new file gets its tables.
     fn check_schema(&self) -> Result<(), StoreError> {
         if self.schema()?.is_none() {
             self.write(|txn| {
-                let mut tables = WriteTables::open(txn, &self.path, self.now())?;
-                tables.initialize(SCHEMA)?;
-                tables.close()
+                let tables = WriteTables::open(txn, &self.path, self.now())?;
+                Ok(((), tables.close(Changed::Yes)?))
             })?;
         }
         self.check_known_schema()
@@ -112,7 +114,7 @@ impl RedbStore {
 
     fn check_known_schema(&self) -> Result<(), StoreError> {
         match self.schema()? {
-            Some(SCHEMA) => Ok(()),
+            Some(SCHEMA_FIRST..=SCHEMA) => Ok(()),
             Some(found) if found > SCHEMA => {
                 Err(StoreError::TooNew { path: self.path.clone(), found, known: SCHEMA })
             }
@@ -133,13 +135,9 @@ impl RedbStore {
             }
             Err(error) => return Err(error).or_damaged(&self.path),
         };
-        let bytes = meta.get(tables::META_SCHEMA).or_damaged(&self.path)?;
-        let Some(bytes) = bytes else {
-            return Err(damaged(&self.path, "it has no schema version"));
-        };
-        match bytes.value().try_into() {
-            Ok(bytes) => Ok(Some(u32::from_le_bytes(bytes))),
-            Err(_) => Err(damaged(&self.path, "its schema version is not a number")),
+        match tables::schema(&meta, &self.path)? {
+            Some(schema) => Ok(Some(schema)),
+            None => Err(damaged(&self.path, "it has no schema version")),
         }
     }
 
@@ -223,6 +221,7 @@ impl RedbStore {
 }
 
 /// Whether a transaction has anything to commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Changed {
     Yes,
     No,
@@ -252,7 +251,7 @@ impl Store for RedbStore {
                     }
                     answers.push(answer);
                 }
-                tables.close()?;
+                tables.close(changed)?;
                 Ok(((answers, wakes), changed))
             })
         })?;
@@ -303,6 +302,16 @@ impl Store for RedbStore {
         guard(&self.path, || self.reader()?.verify())
     }
 
+    fn examine(&self) -> Result<(), StoreError> {
+        guard(&self.path, || {
+            self.write(|txn| {
+                let mut tables = WriteTables::open(txn, &self.path, self.now())?;
+                tables.write_header()?;
+                Ok(((), tables.close(Changed::Yes)?))
+            })
+        })
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -323,8 +332,7 @@ impl RedbStore {
         self.write(|txn| {
             let mut tables = WriteTables::open(txn, &self.path, now)?;
             tables.promote(now)?;
-            tables.close()?;
-            Ok((true, Changed::Yes))
+            Ok((true, tables.close(Changed::Yes)?))
         })
     }
 }
@@ -415,6 +423,10 @@ fn decode_job(path: &Path, bytes: &[u8]) -> Result<Job, StoreError> {
     record::decode_job(bytes).map_err(|error| from_record(path, error))
 }
 
+fn decode_hold(path: &Path, bytes: &[u8]) -> Result<Hold, StoreError> {
+    record::decode_hold(bytes).map_err(|error| from_record(path, error))
+}
+
 fn decode_session(path: &Path, bytes: &[u8]) -> Result<Session, StoreError> {
     record::decode_session(bytes).map_err(|error| from_record(path, error))
 }
@@ -434,7 +446,7 @@ mod tests {
         let path = folder.path().join("queue.redb");
         let store = RedbStore::open(&path, Arc::new(SystemClock)).expect("a new file");
         let answer = store.write(|txn| {
-            WriteTables::open(txn, &path, store.now())?.close()?;
+            WriteTables::open(txn, &path, store.now())?.close(Changed::Yes)?;
             std::fs::rename(&path, folder.path().join("elsewhere")).expect("a move");
             Ok(((), Changed::Yes))
         });
