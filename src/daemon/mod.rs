@@ -407,3 +407,6 @@ fn say(notice: Notice) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

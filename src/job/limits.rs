@@ -167,5 +167,7 @@ pub const POLL_MS_MIN: u64 = 100;
 pub const LEASE_MS_MIN: u64 = 300;
 /// Pause between two examinations of a machine that is in trouble.
 pub const EXAMINE_MS: u64 = 5_000;
+/// Room beside the queue that an examination asks for, in bytes.
+pub const EXAMINE_BYTES: usize = 4 * 1024 * 1024;
 /// Longest pause before the first examination, when trouble comes back that none of them saw.
 pub const EXAMINE_MS_LAST: u64 = 5 * 60_000;

@@ -262,6 +262,7 @@ impl Store for RedbStore {
     }
 
     fn examine(&self) -> Result<(), StoreError> {
+        open::check_room(&self.path)?;
         guard(&self.path, || {
             self.write(|txn| {
                 let mut tables = WriteTables::open(txn, &self.path, self.now())?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -157,6 +157,21 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<Open, StoreError> {
         })
     })?;
     Ok(Open { database: Handle::Shared(database), id, refusals })
+}
+
+/// Whether the file could grow: what it has already can be written on a disk that is full. Writes as
+/// much beside it, into a file without a name.
+pub(super) fn check_room(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::tempfile_in(folder)?;
+        let zeros = [0; 64 * 1024];
+        for _ in 0..limits::EXAMINE_BYTES / zeros.len() {
+            file.write_all(&zeros)?;
+        }
+        file.sync_all()
+    };
+    write().map_err(|source| StoreError::Io { what: "write beside", path: path.into(), source })
 }
 
 fn io_error(path: &Path, source: io::Error) -> StoreError {
