@@ -10,6 +10,7 @@ use crate::cli::context::{CliError, Context, begin_logging, stop_requests};
 use crate::cli::exit::CliExit;
 use crate::config::Config;
 use crate::daemon::Worker;
+use crate::job::AgentKey;
 use crate::queue::Queue;
 use crate::worker;
 
@@ -76,10 +77,16 @@ pub(super) fn new_worker(
     })?;
     let worker = Worker::new(queue, settings, executor)?;
     let worker = worker.with_policy(config.policy).with_retention(config.retention_ms);
+    let worker = worker.with_agent(agent_key(config));
     let folder = config.workers();
     worker.with_liveness(&folder).map_err(|error| {
         CliError::general(format!("cannot hold a lock in {}: {error}", folder.display()))
     })
+}
+
+/// The agent command of these settings, as the queue knows it.
+pub(super) fn agent_key(config: &Config) -> AgentKey {
+    AgentKey::of_command(config.agent_command.words())
 }
 
 /// Better said once, now, than by every job.

@@ -19,8 +19,6 @@ pub const ATTEMPTS_MAX: u32 = 100;
 pub const LOST_MAX: u32 = 3;
 /// How often an agent may fail to start before its job ends as `start_failed`.
 pub const START_FAILED_MAX: u32 = 5;
-/// How often a job may be deferred before it ends as `deferred`.
-pub const DEFERRED_MAX: u32 = 100;
 /// First pause before a retry, unless configured; it doubles with each failure.
 pub const BACKOFF_MS_FIRST: u64 = 30_000;
 /// Longest pause before a retry.
@@ -324,3 +322,44 @@ pub const PROVIDER_CLOCK_GRACE_MS: u64 = 5 * 60_000;
 pub const EVENT_TOKENS_MAX: u64 = 1_000_000_000_000;
 /// Most that one event may cost, in millionths; more is no price.
 pub const EVENT_COST_MICROS_MAX: u64 = 1_000_000_000_000;
+// What comes back without cost, and what holds it.
+
+/// How often in a row a job may be put off, or ended from outside, before it waits for a person.
+pub const FREE_IN_A_ROW_MAX: u32 = 100;
+/// Shortest wait of a job that was put off.
+pub const POSTPONED_MS_MIN: u64 = 10_000;
+/// First wait of a job that was put off to no time; it doubles with each time in a row.
+pub const POSTPONED_MS_FIRST: u64 = 5 * 60_000;
+/// Longest wait of a job that was put off to no time.
+pub const POSTPONED_MS_LAST: u64 = 3_600_000;
+/// How far ahead an agent's own word is believed.
+pub const DEFERRED_MS_MAX: u64 = 24 * 3_600_000;
+/// How far ahead a provider's limit is believed.
+pub const PROVIDER_LIMIT_MS_MAX: u64 = 8 * 24 * 3_600_000;
+/// First wait of a job that something outside ended; it doubles with each time in a row.
+pub const INTERRUPTED_MS_FIRST: u64 = 1_000;
+/// Longest wait of a job that something outside ended.
+pub const INTERRUPTED_MS_LAST: u64 = 5 * 60_000;
+/// Agent commands that a queue holds at once; a further one takes the place of the one whose hold
+/// ends first.
+pub const HOLDS_MAX: usize = 100;
+/// Longest key of an agent command, in bytes.
+pub const AGENT_KEY_BYTES_MAX: usize = 100;
+/// Jobs whose end is still to be read that do not count against the cap.
+pub const JUDGING_MAX: u64 = 64;
+/// Longest words for where an attempt's work is, in bytes; longer ones are cut.
+pub const WORK_BYTES_MAX: usize = 200;
+/// Longest name of a commit, in bytes: 64 hexadecimal digits.
+pub const TIP_BYTES_MAX: usize = 64;
+/// Largest number that is believed of what an attempt used up; a larger one counts as nothing.
+pub const USAGE_MAX: u64 = 1_000_000_000_000_000;
+/// Shortest pause between two reads of the store without a wake-up.
+pub const POLL_MS_MIN: u64 = 100;
+/// Shortest lease of a worker.
+pub const LEASE_MS_MIN: u64 = 300;
+/// Pause between two examinations of a machine that is in trouble.
+pub const EXAMINE_MS: u64 = 5_000;
+/// Room beside the queue that an examination asks for, in bytes.
+pub const EXAMINE_BYTES: usize = 4 * 1024 * 1024;
+/// Longest pause before the first examination, when trouble comes back that none of them saw.
+pub const EXAMINE_MS_LAST: u64 = 5 * 60_000;

@@ -18,5 +18,6 @@ mod tidy;
 mod torture;
 mod trouble;
 mod trouble_git;
+mod upgrade;
 mod verbs;
 mod why;
