@@ -229,6 +229,10 @@ fn last_words() {
         ("{\"type\":\"error\",\"sessionID\":\"s\",\"error\":{\"name\":\"OddError\"}}", "odderror"),
         ("{\"error\":{\"message\":\"No\"}}", "No"),
         (
+            "{\"type\":\"result\",\"subtype\":\"error_during_execution\",\"is_error\":true}",
+            "error_during_execution",
+        ),
+        (
             "{\"type\":\"result\",\"is_error\":false,\"result\":\"Merged.\",\"session_id\":\"u\"}",
             "Merged.",
         ),
