@@ -61,7 +61,7 @@ Examples:
   kugetsu queue list --state=all                 what became of them
   kugetsu logs github.com/shoko/kugetsu#14 -f    watch an agent
 
-Everything is kept in ~/.kugetsu (KUGETSU_DIR). CliExit codes: see EXITCODES.md."
+Everything is kept in ~/.kugetsu (KUGETSU_DIR). Exit codes: see EXITCODES.md."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -1,6 +1,6 @@
 //! A worker: it claims a queue's jobs, gives them to an executor, and writes down how they ended.
 //!
-//! This is the shell round [`WorkerState`]: threads, channels, and the effects of its actions.
+//! This is the shell round `WorkerState`: threads, channels, and the effects of its actions.
 //! One thread owns the state and sleeps in `select!`; one talks to the store; each job has a thread
 //! for its execution. This module has no rules of its own.
 

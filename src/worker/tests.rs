@@ -1,8 +1,11 @@
 //! Scripts: at a time, an event, and the actions it must bring.
 
-use super::*;
-use crate::job::{Event as JobEvent, IssueRef, NewJob, Next, Reason, WorkerId, transition};
-use crate::time::Timestamp;
+use crate::job::{
+    Event as JobEvent, IssueRef, Job, JobId, NewJob, Next, Reason, Report, Token, WorkerId,
+    transition,
+};
+use crate::time::{Monotonic, Timestamp};
+use crate::worker::{Action, Ending, OnTerminate, Settings, WorkerEvent, WorkerState};
 
 const SETTINGS: Settings = Settings {
     cap: 2,

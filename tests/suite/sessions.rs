@@ -86,7 +86,7 @@ fn prune_removes_what_is_clean_and_pushed_and_says_why_it_keeps_the_rest() {
 }
 
 #[test]
-fn destroy_needs_force_for_what_has_worth() {
+fn destroy_needs_force_for_unsaved_work() {
     let world = world_of_four();
     let [two, three] = [2, 3].map(issue);
     let ran = world.run(&["destroy", &two, &three]);
