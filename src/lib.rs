@@ -71,6 +71,8 @@ pub mod time;
 
 pub mod job;
 
+pub mod secrets;
+
 pub mod store;
 
 pub mod queue;
@@ -80,6 +82,9 @@ pub mod worker;
 pub mod executor;
 
 pub(crate) mod process;
+
+#[expect(dead_code, reason = "agents begin to use it when all of its parts are there")]
+pub(crate) mod git;
 
 pub mod agent;
 

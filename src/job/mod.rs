@@ -124,10 +124,11 @@ impl Job {
         }
     }
 
-    /// Commits of the attempts since the last one that was done. Whatever ended them, the work is
-    /// on the branch.
+    /// Commits of the attempts since the last one that completed the job. Whatever ended them, the
+    /// work is on the branch.
     pub fn commits_of_failed_attempts(&self) -> u32 {
-        let failed = self.attempts.iter().rev().take_while(|a| a.report.reason != Reason::Done);
+        let is_success = |reason| retry::class(reason) == retry::Class::Success;
+        let failed = self.attempts.iter().rev().take_while(|a| !is_success(a.report.reason));
         failed.map(|attempt| attempt.report.commits).sum()
     }
 

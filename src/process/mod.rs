@@ -50,7 +50,7 @@ pub fn remove_variables(command: &mut Command, removed: &[impl AsRef<str>]) {
 }
 
 /// Makes a system call again when a signal came in between.
-fn retry_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}

@@ -67,7 +67,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1..5u8, 0..4u8).prop_map(|(issue, cap)| Step::Launch { issue, cap }),
         2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Start { job, token }),
         2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Renew { job, token }),
-        5 => (job.clone(), token.clone(), 0..13u8)
+        5 => (job.clone(), token.clone(), 0..24u8)
             .prop_map(|(job, token, reason)| Step::Finish { job, token, reason }),
         1 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Adopt { job, token }),
         2 => job.clone().prop_map(|job| Step::Cancel { job }),
