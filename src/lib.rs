@@ -73,6 +73,12 @@ pub mod job;
 
 pub mod secrets;
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the machine of a run will read agents by it")
+)]
+pub(crate) mod dialect;
+
 pub mod store;
 
 pub mod queue;

@@ -289,3 +289,38 @@ pub const ELSEWHERE_MAX: usize = 100;
 pub const COMPARE_MS_MAX: u64 = 60_000;
 /// Largest text of a diff that is kept in memory, in bytes.
 pub const DIFF_BYTES_MAX: u64 = 64 * 1024 * 1024;
+// What agents say: `dialect`.
+
+/// Longest line of a run's output that is read as an event, in bytes; of longer ones only the
+/// beginning is looked at.
+pub const DIALECT_LINE_BYTES_MAX: usize = 256 * 1024;
+/// Largest JSON value over several lines that is read as one event, in bytes.
+pub const DIALECT_BLOCK_BYTES_MAX: usize = 64 * 1024;
+/// Plain lines kept of the end of a run's output.
+pub const LAST_LINES_MAX: usize = 20;
+/// Longest plain line that is kept, in bytes; the rest of it is cut.
+pub const LAST_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Last words of an agent, in bytes.
+pub const LAST_WORDS_BYTES_MAX: usize = 2_000;
+/// Words of a provider's trouble that are kept, in bytes.
+pub const TROUBLE_WORDS_BYTES_MAX: usize = 600;
+/// Depth to which an error event is looked through.
+pub const ERROR_DEPTH_MAX: u32 = 10;
+/// Values of an error event that are looked at.
+pub const ERROR_VALUES_MAX: u32 = 400;
+/// Longest text of an error event in which phrases are looked for, in bytes.
+pub const ERROR_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Words after which a time may stand that are tried in one text.
+pub const TIMES_TRIED_MAX: usize = 32;
+/// Longest session id, in bytes: it becomes an argument and part of a file name.
+pub const SESSION_ID_BYTES_MAX: usize = 200;
+/// Shortest pause for a provider that named a time.
+pub const PROVIDER_WAIT_MS_MIN: u64 = 60_000;
+/// Longest pause for a provider that named a time: a week's limit, and a day for zones.
+pub const PROVIDER_WAIT_MS_MAX: u64 = 8 * 24 * 3_600_000;
+/// How far in the past a named time may lie until it is taken for the next such one.
+pub const PROVIDER_CLOCK_GRACE_MS: u64 = 5 * 60_000;
+/// Most tokens that one event may name; more is no count.
+pub const EVENT_TOKENS_MAX: u64 = 1_000_000_000_000;
+/// Most that one event may cost, in millionths; more is no price.
+pub const EVENT_COST_MICROS_MAX: u64 = 1_000_000_000_000;
