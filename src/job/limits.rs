@@ -321,3 +321,5 @@ pub const EVENT_COST_MICROS_MAX: u64 = 1_000_000_000_000;
 pub const PROVIDER_PATIENCE_MS: u64 = 5 * 60_000;
 /// How long an agent may try a provider that wants a person: one that pays, or logs in.
 pub const PROVIDER_LOGIN_PATIENCE_MS: u64 = 60_000;
+/// Folders and links on the way to a file whose owner is looked at.
+pub const PATH_PARTS_MAX: usize = 200;
