@@ -340,31 +340,41 @@ fn open_once(path: &Path) -> Result<Arc<Open>, StoreError> {
     {
         return Ok(known);
     }
-    let file = options.open(path).map_err(io_error)?;
-    let metadata = file.metadata().map_err(io_error)?;
-    if !metadata.is_file() {
-        return Err(io_error(io::Error::other("it is not a file")));
-    }
-    let id = FileId::of(&metadata);
-    let refusals = Refusals::default();
-    let mut builder = Database::builder();
-    builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
-    builder.set_cache_size(limits::STORE_CACHE_BYTES);
-    let file = FileBackend::new(file).map_err(|error| from_redb(path, error.into()))?;
-    let file = ImpatientFile::new(file, refusals.clone());
-    // Guarded here already: the lock on what is open is not to be lost to a panic.
-    let database = guard(path, || {
-        builder.create_with_backend(file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                damaged(path, "another program holds it, in a mode that does not share")
-            }
-            error => with_holder(from_redb(path, error.into()), &refusals, id),
-        })
-    })?;
-    let opened = Arc::new(Open { database: Handle::Shared(database), id, refusals });
+    let attempt = || {
+        let file = options.open(path).map_err(io_error)?;
+        let metadata = file.metadata().map_err(io_error)?;
+        if !metadata.is_file() {
+            return Err(io_error(io::Error::other("it is not a file")));
+        }
+        let id = FileId::of(&metadata);
+        let refusals = Refusals::default();
+        let mut builder = Database::builder();
+        builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
+        builder.set_cache_size(limits::STORE_CACHE_BYTES);
+        let file = FileBackend::new(file).map_err(|error| from_redb(path, error.into()))?;
+        let file = ImpatientFile::new(file, refusals.clone());
+        // Guarded here already: the lock on what is open is not to be lost to a panic.
+        let database = guard(path, || match builder.create_with_backend(file) {
+            Ok(database) => Ok(Some(database)),
+            Err(DatabaseError::DatabaseAlreadyOpen) => Ok(None),
+            Err(error) => Err(with_holder(from_redb(path, error.into()), &refusals, id)),
+        })?;
+        Ok(database.map(|database| Open { database: Handle::Shared(database), id, refusals }))
+    };
+    let opened = match with_patience(attempt)? {
+        Ok(opened) => Arc::new(opened),
+        Err(waited_ms) => return Err(flocked(path, waited_ms)),
+    };
     open.retain(|_, known| known.strong_count() > 0);
     open.insert(path.canonicalize().map_err(io_error)?, Arc::downgrade(&opened));
     Ok(opened)
+}
+
+/// A program that is none of kugetsu's holds the whole file: any that may read it can.
+fn flocked(path: &Path, waited_ms: u64) -> StoreError {
+    let id = FileId::at(path).ok().flatten();
+    let holder = id.and_then(holder::flock_holder);
+    StoreError::Busy { path: path.into(), waited_ms, holder }
 }
 
 fn damaged(path: &Path, what: impl Into<String>) -> StoreError {
