@@ -72,6 +72,7 @@ pub mod time;
 pub mod job;
 
 pub mod secrets;
+
 #[cfg_attr(
     not(test),
     expect(dead_code, unused_imports, reason = "the machine of a run will read agents by it")

@@ -86,7 +86,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
             format!(
                 "it waited for its provider, and was ended after {}: {}",
                 span(record.wall_ms),
-                record.own_log.last().map_or("", String::as_str)
+                record.last_words
             ),
         ),
         Cause::StepLimit => over(
@@ -236,14 +236,14 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::meter::ModelUsage;
+    use crate::process::record::UsageRecord;
 
     /// `exit 0, 2 commits, dirty, reminded, cancel …` to a reason.
     fn verdict(words: &str) -> String {
         let mut record = ExitRecord {
             exit_code: Some(0),
             wall_ms: 1500,
-            usage: ModelUsage { cost_micros: 1_230_000, ..ModelUsage::default() },
+            usage: UsageRecord { cost_micros: 1_230_000, ..UsageRecord::default() },
             ..ExitRecord::of(Cause::Exited, String::new())
         };
         let mut result = Ok(None);

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::failpoint;
 use crate::job::{Job, JobId, NewJob, State, StateKind, Token, limits};
 use crate::process::command;
-use crate::process::run::private_file;
+use crate::process::safe_file;
 use crate::queue::Queue;
 use crate::store::Claim;
 use crate::{time, worker};
@@ -166,7 +166,7 @@ fn supervisor_log(config: &Config) -> Result<File, CliError> {
     let folder = config.home.join("logs");
     make_folder(&folder)?;
     let path = folder.join("queue-daemon.log");
-    let opened = private_file().create(true).append(true).open(&path);
+    let opened = safe_file::open_append(&path);
     opened.map_err(|error| CliError::general(format!("cannot open {}: {error}", path.display())))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::agent::{Completion, Template};
 use crate::config::ConfigError;
 use crate::job::{RetryPolicy, limits};
-use crate::process::meter::micros;
+use crate::process::record::micros;
 use crate::worker::OnTerminate;
 
 /// One key of the configuration.

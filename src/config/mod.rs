@@ -94,13 +94,14 @@ impl Config {
     /// value is not known. The text names the place.
     pub fn load(environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
         let home = home(environment)?;
-        check_owner(&home)?;
         if home.exists() && !home.is_dir() {
             let place = home.display().to_string();
             let what = "it is a file: KUGETSU_DIR is a folder".into();
             return Err(ConfigError { place, what });
         }
         let path = home.join("config");
+        owner::check_read(&path)
+            .map_err(|what| ConfigError { place: path.display().to_string(), what })?;
         let text = read_file(&path)?;
         Config::from_sources(home, &path, text.as_deref(), environment)
     }
@@ -259,6 +260,8 @@ fn home(environment: &BTreeMap<String, String>) -> Result<PathBuf, ConfigError> 
     };
     let home =
         std::path::absolute(&home).map_err(|error| refuse(&format!("KUGETSU_DIR: {error}")))?;
+    // Before its links are gone: whoever owns one of them chose where it leads.
+    check_owner(&home)?;
     Ok(real_path(&home))
 }
 

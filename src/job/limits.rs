@@ -87,8 +87,6 @@ pub const SESSION_POLL_MS_MAX: u64 = 10_000;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.
 pub const LOG_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Longest line of a log in which an agent's usage is looked for, in bytes.
-pub const METER_LINE_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of the end of a log that grew too large, in bytes.
 pub const LOG_TAIL_BYTES: u64 = 64 * 1024;
 /// Looks at a quiet agent's processor time in the time after which it counts as idle.
@@ -191,14 +189,8 @@ pub const ENDING_UNHEARD_MS: u64 = 5_000;
 pub const PLACE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Files of an agent's own log that are followed.
 pub const OWN_LOGS_MAX: usize = 8;
-/// What is read of an agent's own log at once, and the longest line in it, in bytes.
+/// What is read of an agent's own log at once, in bytes.
 pub const OWN_LOG_BYTES_MAX: u64 = 1024 * 1024;
-/// Runs of an agent's own log that are taken for this one.
-pub const OWN_LOG_RUNS_MAX: usize = 100;
-/// Lines of an agent's own log that are kept for the verdict.
-pub const OWN_LOG_LINES_MAX: usize = 20;
-/// What is kept of one of them, in characters.
-pub const OWN_LOG_LINE_CHARS_MAX: usize = 2_000;
 // Secrets and settings.
 
 /// Shortest secret that texts are rid of, in bytes: a shorter one is a part of every text.
@@ -363,3 +355,10 @@ pub const EXAMINE_MS: u64 = 5_000;
 pub const EXAMINE_BYTES: usize = 4 * 1024 * 1024;
 /// Longest pause before the first examination, when trouble comes back that none of them saw.
 pub const EXAMINE_MS_LAST: u64 = 5 * 60_000;
+/// How far off a provider's next chance may be for an agent to wait for it; beyond, the run is ended
+/// and put off.
+pub const PROVIDER_PATIENCE_MS: u64 = 5 * 60_000;
+/// How long an agent may try a provider that wants a person: one that pays, or logs in.
+pub const PROVIDER_LOGIN_PATIENCE_MS: u64 = 60_000;
+/// Folders and links on the way to a file whose owner is looked at.
+pub const PATH_PARTS_MAX: usize = 200;

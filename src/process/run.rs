@@ -140,6 +140,12 @@ impl RunDir {
         write_json(&self.file("exit.json"), record)
     }
 
+    /// Gives what stands in the place of a file another name.
+    pub fn move_aside(&self, name: &str) -> io::Result<()> {
+        let aside = format!("{name}.{}", safe_file::random_word()?);
+        fs::rename(self.file(name), self.file(&aside))
+    }
+
     /// Whether the run got past its gate. Whatever has that name tells so.
     pub fn is_started(&self) -> io::Result<bool> {
         is_there(&self.file("started"))

@@ -16,9 +16,9 @@ use crate::job::limits;
 use crate::store::StoreError;
 use crate::store::redb::file::{ImpatientFile, with_patience};
 use crate::store::redb::guard::guard;
-use crate::store::redb::holder::{FileId, Refusals};
+use crate::store::redb::holder::{self, FileId, Refusals};
 use crate::store::redb::read_only::Handle;
-use crate::store::redb::{OrDamaged, damaged, from_redb};
+use crate::store::redb::{OrDamaged, from_redb};
 
 /// A file that this process has open.
 pub(super) struct Open {
@@ -134,6 +134,14 @@ pub(super) fn open_once(path: &Path) -> Result<Arc<SharedHandle>, StoreError> {
 }
 
 fn open_file(path: &Path, options: &OpenOptions) -> Result<Open, StoreError> {
+    match with_patience(|| try_open_file(path, options))? {
+        Ok(open) => Ok(open),
+        Err(waited_ms) => Err(flocked(path, waited_ms)),
+    }
+}
+
+/// `None` while another program holds the whole file.
+fn try_open_file(path: &Path, options: &OpenOptions) -> Result<Option<Open>, StoreError> {
     let io_error = |source| io_error(path, source);
     let file = options.open(path).map_err(io_error)?;
     let metadata = file.metadata().map_err(io_error)?;
@@ -148,15 +156,19 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<Open, StoreError> {
     let file = FileBackend::new(file).map_err(|error| from_redb(path, error.into()))?;
     let file = ImpatientFile::new(file, refusals.clone());
     // Guarded here already: the lock on what is open is not to be lost to a panic.
-    let database = guard(path, || {
-        builder.create_with_backend(file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                damaged(path, "another program holds it, in a mode that does not share")
-            }
-            error => with_holder(from_redb(path, error.into()), &refusals, id),
-        })
+    let database = guard(path, || match builder.create_with_backend(file) {
+        Ok(database) => Ok(Some(database)),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Ok(None),
+        Err(error) => Err(with_holder(from_redb(path, error.into()), &refusals, id)),
     })?;
-    Ok(Open { database: Handle::Shared(database), id, refusals })
+    Ok(database.map(|database| Open { database: Handle::Shared(database), id, refusals }))
+}
+
+/// A program that is none of kugetsu's holds the whole file: any that may read it can.
+pub(super) fn flocked(path: &Path, waited_ms: u64) -> StoreError {
+    let id = FileId::at(path).ok().flatten();
+    let holder = id.and_then(holder::flock_holder);
+    StoreError::Busy { path: path.into(), waited_ms, holder }
 }
 
 /// Whether the file could grow: what it has already can be written on a disk that is full. Writes as
