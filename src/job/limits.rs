@@ -142,3 +142,11 @@ pub const SECRET_LINE_BYTES_MIN: usize = 12;
 pub const TOKEN_BYTES_MIN: usize = 16;
 /// How far the end of an address is looked for, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 4096;
+/// Longest name of a branch, in bytes: a file is called so, with `.lock` behind it.
+pub const BRANCH_BYTES_MAX: usize = 240;
+/// Names of folders, hosts or paths in one setting.
+pub const LIST_ENTRIES_MAX: usize = 200;
+/// Longest wait of a worker that is a setting (a grace, a pause between starts), in milliseconds.
+pub const PAUSE_MS_MAX: u64 = 24 * 3_600_000;
+/// Most that one run may cost, in millionths: a thousand millions.
+pub const COST_MICROS_MAX: u64 = 1_000_000_000_000_000;

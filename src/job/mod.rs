@@ -4,6 +4,8 @@
 //! An [`Event`] may change that, or is [`Refused`]. `docs/STATES.md` in the repository has the
 //! picture, and every answer.
 
+mod branch_template;
+mod hosts;
 mod ids;
 pub mod issue_ref;
 mod lease;
@@ -13,6 +15,7 @@ pub(crate) mod order;
 mod reason;
 mod report;
 pub(crate) mod retry;
+mod run_limits;
 mod session;
 mod state;
 pub(crate) mod transition;
@@ -22,6 +25,8 @@ pub(crate) mod why;
 use crate::job::new_job::{check_max_attempts, check_message, check_request_id, check_timeout};
 use crate::time::Timestamp;
 
+pub use branch_template::BranchTemplate;
+pub use hosts::{Host, Hosts};
 pub use ids::{JobId, Token, WorkerId};
 pub use issue_ref::IssueRef;
 pub use lease::{Lease, Run};
@@ -29,6 +34,7 @@ pub use new_job::{Edit, NewJob};
 pub use reason::Reason;
 pub use report::{Attempt, Report, Spent};
 pub use retry::RetryPolicy;
+pub use run_limits::RunLimits;
 pub use session::Session;
 pub use state::{Outcome, Pending, State, StateKind};
 pub(crate) use transition::Next;
