@@ -71,6 +71,11 @@ pub mod time;
 
 pub mod job;
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the machine of a run will read agents by it")
+)]
+pub(crate) mod dialect;
 pub mod secrets;
 
 pub mod store;
@@ -82,6 +87,9 @@ pub mod worker;
 pub mod executor;
 
 pub(crate) mod process;
+
+#[expect(dead_code, reason = "agents begin to use it when all of its parts are there")]
+pub(crate) mod git;
 
 pub mod agent;
 

@@ -1,16 +1,15 @@
 //! Runs whose worker is gone: waiting for their end, and judging what they left.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::agent::completion::Verdict;
-use crate::agent::leftover::{self, Left};
 use crate::agent::repository::Worktree;
 use crate::agent::{AgentExecutor, EarlyExit, OverRun, Plan, Round};
 use crate::executor::{Control, Found, Stop};
 use crate::failpoint;
-use crate::job::{Job, Reason, Report, Run, limits};
+use crate::job::{Job, Reason, Report, Run};
 use crate::process::identity::{self, Identity};
+use crate::process::remains::{self, Left};
 use crate::process::run::{ExitRecord, RunDir, read_json};
 use crate::time::{self, Clock, SystemClock};
 
@@ -33,14 +32,14 @@ impl AgentExecutor {
             // What the agent is called is learned from its log at the end.
             stop_sent = self.attend(control, &dir, shim, wait, || false)?;
         }
-        let (dir, record) = match self.what_is_left(&dir, run)? {
+        let (dir, record) = match self.what_is_left(&dir, run, None)? {
             Left::NothingRan => match self.run_before(job, run) {
                 Some(before) if stop_sent.is_none() => before,
                 Some(_) | None => return Ok(nothing_ran()),
             },
-            Left::Vanished(why) => return Ok(self.lost(&dir, why)),
-            Left::Record(record) => (dir, record),
-            Left::Alive => return Err(EarlyExit::LeftAlone),
+            Left::Vanished(why) => return Ok(self.lost(&dir, &why)),
+            Left::Record(record) => (dir, *record),
+            Left::Supervised | Left::Orphaned => return Err(EarlyExit::LeftAlone),
         };
         let Some(plan): Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default() else {
             return Ok(Report::new(Reason::Lost, "the run's plan is gone or damaged"));
@@ -85,22 +84,20 @@ impl AgentExecutor {
         Some((last.1, last.2))
     }
 
-    /// What a dead shim left, once all of its run is dead too.
-    fn what_is_left(&self, dir: &RunDir, run: &Run) -> Result<Left, EarlyExit> {
+    /// What a dead shim left, once all of its run is dead too. The nonce is known to the worker
+    /// alone whose shim it was.
+    pub(super) fn what_is_left(
+        &self,
+        dir: &RunDir,
+        run: &Run,
+        nonce: Option<&str>,
+    ) -> Result<Left, EarlyExit> {
         let deadline = time::monotonic() + self.ending_time();
-        loop {
-            match leftover::inspect(dir, run, None) {
-                Ok(Left::Alive) | Err(_) if time::monotonic() < deadline => {
-                    time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
-                }
-                Ok(left) => return Ok(left),
-                Err(error) => {
-                    // Not known to be dead is alive: nobody else may work on the issue.
-                    tracing::warn!(folder = %dir.path().display(), %error, "cannot look at a run");
-                    return Err(EarlyExit::LeftAlone);
-                }
-            }
-        }
+        remains::settle(dir, run, nonce, deadline).map_err(|error| {
+            // Not known to be dead is alive: nobody else may work on the issue.
+            tracing::warn!(folder = %dir.path().display(), %error, "cannot look at a run");
+            EarlyExit::LeftAlone
+        })
     }
 
     /// Inspects a run whose worker is gone, and waits for nothing.
@@ -109,14 +106,18 @@ impl AgentExecutor {
         let Some(run) = &lease.run else { return Found::NothingRan };
         let dir = RunDir::at(&self.settings.runs().join(&run.folder));
         let stop_sent = lease.cancel_requested.then_some(Stop::Cancel);
-        match leftover::inspect(&dir, run, stop_sent) {
-            Ok(Left::Alive) => Found::Alive,
+        let left = remains::inspect(&dir, run, None).and_then(|left| {
+            remains::enforce(&dir, run, &left, stop_sent.is_some())?;
+            Ok(left)
+        });
+        match left {
+            Ok(Left::Supervised | Left::Orphaned) => Found::Alive,
             // A reminder is not over before a worker has tried again.
             Ok(Left::NothingRan) if stop_sent.is_none() && self.run_before(job, run).is_some() => {
                 Found::Alive
             }
             Ok(Left::NothingRan) => Found::NothingRan,
-            Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, why)),
+            Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, &why)),
             Ok(Left::Record(record)) => self.judge_leftover(job, &dir, &record, stop_sent),
             Err(error) => {
                 // Not known to be dead is alive: nobody else may work on the issue.

@@ -11,12 +11,11 @@ use crossbeam_channel::never;
 
 use crate::agent::git::{Git, GitError, WorktreeEntry, parse_worktrees};
 use crate::agent::workplace::in_words;
-use crate::agent::{AgentSettings, leftover, repository};
+use crate::agent::{AgentSettings, repository};
 use crate::job::{IssueRef, JobId, limits};
 use crate::process::identity::Identity;
-use crate::process::lock;
 use crate::process::run::RunDir;
-use crate::process::tree;
+use crate::process::{lock, remains, tree};
 
 /// Something that is not as it should be, or that somebody may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,12 +127,12 @@ pub(crate) fn runs(settings: &AgentSettings) -> io::Result<Vec<RunLeft>> {
 /// Whether something of a run lives. Not for a run that may be about to begin.
 pub(crate) fn is_run_held(folder: &Path) -> bool {
     // What cannot be inspected counts as held.
-    lock::is_flocked(&RunDir::at(folder).file("lock")).unwrap_or(true)
+    RunDir::at(folder).is_locked().unwrap_or(true)
 }
 
 /// Removes a run's folder, unless something of the run lives.
 pub(crate) fn remove_run(folder: &Path) -> Result<(), String> {
-    match leftover::remove(&RunDir::at(folder)) {
+    match remains::remove(&RunDir::at(folder)) {
         Ok(true) => Ok(()),
         Ok(false) => Err("something of the run lives".into()),
         Err(error) => Err(error.to_string()),

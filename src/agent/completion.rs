@@ -81,6 +81,14 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
                 commits(traces)
             ),
         ),
+        Cause::ProviderWait => over(
+            Reason::Deferred,
+            format!(
+                "it waited for its provider, and was ended after {}: {}",
+                span(record.wall_ms),
+                record.own_log.last().map_or("", String::as_str)
+            ),
+        ),
         Cause::StepLimit => over(
             Reason::StepLimit,
             format!(
@@ -233,16 +241,10 @@ mod tests {
     /// `exit 0, 2 commits, dirty, reminded, cancel …` to a reason.
     fn verdict(words: &str) -> String {
         let mut record = ExitRecord {
-            cause: Cause::Exited,
             exit_code: Some(0),
-            signal: None,
-            detail: String::new(),
             wall_ms: 1500,
-            cpu_ms: 0,
-            peak_memory_kib: 0,
-            log_bytes: 0,
-            left_behind: 0,
             usage: ModelUsage { cost_micros: 1_230_000, ..ModelUsage::default() },
+            ..ExitRecord::of(Cause::Exited, String::new())
         };
         let mut result = Ok(None);
         let mut traces = Traces { commits: 0, is_dirty: false };

@@ -9,7 +9,6 @@ pub(crate) mod checkup;
 mod completion;
 pub(crate) mod git;
 pub(crate) mod git_version;
-mod leftover;
 mod log;
 mod message;
 mod repository;
@@ -35,11 +34,14 @@ use crate::failpoint;
 use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, RunLimits, Session, Usage, limits};
 use crate::process::helper::Orphan;
 use crate::process::identity::{self, Identity};
-use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
+use crate::process::remains::{self, Left};
+use crate::process::run::{
+    Cause, ExitRecord, RESULT, RunDir, RunSpec, TEMPORARY_FOLDER, read_json, write_json,
+};
 use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
 use crate::secrets::{Address, Secrets};
-use crate::time::{self, Timestamp};
+use crate::time::Timestamp;
 
 use self::base_session::{CopyError, Copying};
 use self::completion::{Evidence, Verdict, judge};
@@ -160,9 +162,6 @@ fn environment_removed() -> impl Iterator<Item = &'static str> {
 /// Runs of an attempt: the message, and if need be the reminder to commit. Its number is larger than
 /// 2 where a worker died before its agent began.
 const ROUNDS: u32 = 2;
-
-/// Where a run's agent says what became of it.
-const RESULT: &str = "result.json";
 
 /// One of them.
 struct Round {
@@ -300,7 +299,7 @@ impl Executor for AgentExecutor {
 
     fn tidy(&self, id: JobId) {
         for folder in self.runs_of(id) {
-            let removed = leftover::remove(&RunDir::at(&folder));
+            let removed = remains::remove(&RunDir::at(&folder));
             // Another worker may tidy up at the same time.
             if let Some(error) = removed.err().filter(|e| e.kind() != io::ErrorKind::NotFound) {
                 tracing::warn!(folder = %folder.display(), %error, "cannot remove");
@@ -345,8 +344,9 @@ impl AgentExecutor {
             let number = round.number;
             let name = format!("{}-{}-{number}", job.id, control.token());
             let dir = RunDir::at(&self.settings.runs().join(name));
-            let (running, plan) = self.start(job, control, worktree, &session, &dir, round)?;
+            let (running, run, plan) = self.start(job, control, worktree, &session, &dir, round)?;
             let shim = running.identity;
+            let nonce = running.nonce.clone();
             // A child is waited for, so that it does not stay as a zombie.
             let learns = self.settings.command.has_sessions();
             let stop_sent = self.attend(
@@ -356,7 +356,7 @@ impl AgentExecutor {
                 move |_| running.wait(),
                 || learns && !self.learn_session(job, control, &mut session, &plan),
             )?;
-            let record = self.record_of(&dir)?;
+            let record = self.record_of(&dir, &run, &nonce)?;
             self.learn_session(job, control, &mut session, &plan);
             let over =
                 OverRun { dir: &dir, plan: &plan, record: &record, stop_sent, now: control.now() };
@@ -412,7 +412,8 @@ impl AgentExecutor {
         if session.id.is_some() {
             return Ok(());
         }
-        let command = self.settings.command.fill(&self.values(job, worktree, session));
+        let command =
+            self.settings.command.fill(&self.values(job, worktree, session, Path::new("")));
         let copy = base_session::copy(&Copying {
             program: command.first().map_or("", String::as_str),
             base,
@@ -497,32 +498,33 @@ impl AgentExecutor {
         session: &Session,
         dir: &RunDir,
         round: Round,
-    ) -> Result<(Running, Plan), EarlyExit> {
+    ) -> Result<(Running, Run, Plan), EarlyExit> {
         dir.create().map_err(start_failed("make the run's folder"))?;
         let log = self.settings.log(job.id);
         let text = if round.number == 1 { &job.message } else { message::REMINDER };
-        let places = message::write_message(job, worktree, text, dir)
+        message::write_message(job, worktree, text, dir)
             .map_err(start_failed("write the message"))?;
         failpoint::here("message_written");
-        let spec = RunSpec { places, ..self.spec(job, worktree, session, dir) };
+        let spec = self.spec(job, worktree, session, dir);
         dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
         failpoint::here("before_shim");
         tracing::debug!(job = %job.id, "starting the shim");
         let given = self.settings.secrets.given();
         let given: Vec<_> = given.map(|(name, value)| (name.into(), value.into())).collect();
-        let gated = spawn::spawn(&self.settings.shim, dir, &given)
+        let gated = spawn::spawn(&self.settings.shim, dir, &spec.environment_removed, &given)
             .map_err(start_failed("start the shim"))?;
         tracing::debug!(job = %job.id, pid = gated.identity().pid, "the shim is at its gate");
         failpoint::here("shim_at_gate");
         let boot_id = identity::boot_id().map_err(start_failed("read the boot id"))?;
-        control.record_run(Run {
+        let run = Run {
             pid: gated.identity().pid,
             start_time: gated.identity().start_time,
             boot_id,
             folder: dir.name(),
             started_at: control.now(),
             round: round.number,
-        })?;
+        };
+        control.record_run(run.clone())?;
         failpoint::here("run_recorded");
         let log_from = message::begin_log(&log, job, round.number, control.now())
             .map_err(start_failed(&format!("write the log {}", log.display())))?;
@@ -547,13 +549,13 @@ impl AgentExecutor {
         failpoint::here("gate_opened");
         let pid = running.identity.pid;
         tracing::info!(job = %job.id, issue = %job.issue, pid, "agent started");
-        Ok((running, plan))
+        Ok((running, run, plan))
     }
 
-    fn values(&self, job: &Job, worktree: &Worktree, session: &Session) -> Values {
+    fn values(&self, job: &Job, worktree: &Worktree, session: &Session, message: &Path) -> Values {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         Values {
-            message_file: text(&message::message_file(&worktree.folder)),
+            message_file: text(message),
             session: session.id.clone().unwrap_or_default(),
             worktree: text(&worktree.folder),
             job: job.id.to_string(),
@@ -564,10 +566,11 @@ impl AgentExecutor {
     }
 
     fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
-        let limits = self.settings.limits.of_job(job.timeout_ms);
-        let values = self.values(job, worktree, session);
+        let message = dir.agent_file(message::MESSAGE);
+        let values = self.values(job, worktree, session, &message);
         let run = dir.path().to_string_lossy().into_owned();
-        let result = dir.file(RESULT).to_string_lossy().into_owned();
+        let result = dir.agent_file(RESULT).to_string_lossy().into_owned();
+        let temporary = dir.agent_file(TEMPORARY_FOLDER).to_string_lossy().into_owned();
         let environment = [
             ("KUGETSU_MESSAGE_FILE", &values.message_file),
             ("KUGETSU_SESSION", &values.session),
@@ -578,11 +581,12 @@ impl AgentExecutor {
             ("KUGETSU_BRANCH", &values.branch),
             ("KUGETSU_RUN", &run),
             ("KUGETSU_RESULT", &result),
+            ("TMPDIR", &temporary),
         ];
         RunSpec {
             arguments: self.settings.command.fill(&values),
             folder: worktree.folder.clone(),
-            stdin: message::message_file(&worktree.folder),
+            stdin: message,
             log: self.settings.log(job.id),
             places: Vec::new(),
             environment: environment
@@ -595,12 +599,10 @@ impl AgentExecutor {
                 .map(str::to_string)
                 .chain(self.settings.secrets.removed_for_agents().map(str::to_string))
                 .collect(),
-            timeout_ms: limits.timeout_ms,
-            kill_grace_ms: limits.kill_grace_ms,
-            log_bytes_max: limits.log_bytes_max,
-            idle_ms: limits.idle_ms,
-            steps_max: limits.steps_max,
-            cost_micros_max: limits.cost_micros_max,
+            limits: self.settings.limits.of_job(job.timeout_ms),
+            steps: Vec::new(),
+            sandbox: None,
+            untrusted: vec![self.settings.worktrees()],
         }
     }
 
@@ -641,7 +643,7 @@ impl AgentExecutor {
                     Stop::Detach | Stop::LeaseLost => return Err(EarlyExit::LeftAlone),
                     stop @ (Stop::Cancel | Stop::Shutdown) => {
                         if stop_sent.replace(stop).is_none() {
-                            if let Err(error) = leftover::request_end(dir, shim) {
+                            if let Err(error) = remains::request_end(dir, shim) {
                                 tracing::error!(pid = shim.pid, %error, "cannot signal the shim");
                             }
                             patience = after(self.ending_time());
@@ -658,45 +660,23 @@ impl AgentExecutor {
         }
     }
 
-    /// How a run ended whose shim was ours.
-    fn record_of(&self, dir: &RunDir) -> Result<ExitRecord, EarlyExit> {
-        match dir.exit_record() {
-            Ok(Some(record)) => Ok(record),
-            Ok(None) => Err(self.without_record(dir)),
-            Err(error) => {
-                Err(self.lost(dir, &format!("the exit record cannot be read: {error}")).into())
+    /// How a run ended whose shim was ours: nothing of it may go on.
+    fn record_of(&self, dir: &RunDir, run: &Run, nonce: &str) -> Result<ExitRecord, EarlyExit> {
+        match self.what_is_left(dir, run, Some(nonce))? {
+            Left::Record(record) => Ok(*record),
+            Left::NothingRan => {
+                let why = "the shim ended before the agent started";
+                Err(Report::new(Reason::StartFailed, why).into())
             }
+            Left::Vanished(why) => Err(self.lost(dir, &why).into()),
+            // Something of it lives on: the issue stays taken, and recovery looks again.
+            Left::Supervised | Left::Orphaned => Err(EarlyExit::LeftAlone),
         }
     }
 
     /// Twice what the shim needs, and what a busy machine adds.
     fn ending_time(&self) -> Duration {
         Duration::from_millis(2 * self.settings.limits.kill_grace_ms + limits::SHIM_READY_MS_MAX)
-    }
-
-    /// The shim was killed: nothing of its run may go on.
-    fn without_record(&self, dir: &RunDir) -> EarlyExit {
-        let deadline = time::monotonic() + self.ending_time();
-        match leftover::kill_until_gone(dir, deadline) {
-            Ok(true) => {}
-            // Something of it lives on: the issue stays taken, and recovery looks again.
-            Ok(false) | Err(_) => return EarlyExit::LeftAlone,
-        }
-        match dir.is_started() {
-            Ok(false) => {
-                let why = "the shim ended before the agent started";
-                Report::new(Reason::StartFailed, why).into()
-            }
-            Ok(true) | Err(_) => {
-                // One that failed by itself has said why.
-                let said = log::last_lines(&dir.file("shim.log"), 0).unwrap_or_default();
-                let why = match said.strip_prefix("error: ") {
-                    Some(error) => format!("it cannot be known how the agent ended: {error}"),
-                    None => "the agent's shim was killed".into(),
-                };
-                self.lost(dir, &why).into()
-            }
-        }
     }
 
     /// A run that nobody saw end. What it committed counts for the next attempt.
@@ -727,7 +707,7 @@ impl AgentExecutor {
             was_reminded: plan.round > 1,
             last_lines: &self.settings.secrets.mask(&last_lines),
             earlier: plan.earlier.as_ref(),
-            result: result::read(&dir.file(RESULT)),
+            result: result::read(dir),
             now,
         }))
     }

@@ -3,6 +3,7 @@
 mod cancel;
 mod clear;
 mod context;
+mod credential;
 mod daemon;
 mod demo;
 mod doctor;
@@ -38,7 +39,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::process::{guard, shim};
+use crate::process::{guard, launch as launch_agent, shim};
 
 use self::context::{CliError, Context};
 
@@ -105,7 +106,7 @@ enum Verb {
 }
 
 /// The first arguments that [`Internal`] has an answer for.
-const INTERNAL: [&str; 3] = ["supervise", "queue-daemon-process", "demo-agent"];
+const INTERNAL: [&str; 4] = ["supervise", "queue-daemon-process", "demo-agent", "credential"];
 
 /// Processes that kugetsu starts of itself. No help and no completion knows them.
 #[derive(Parser)]
@@ -116,6 +117,8 @@ enum Internal {
     QueueDaemonProcess,
     /// The agent of `demo`
     DemoAgent,
+    /// What kugetsu's git asks for a token
+    Credential(credential::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -167,6 +170,11 @@ pub fn run(
     {
         // A shim lives as long as its agent, and needs none of what follows.
         return run_shim(&PathBuf::from(folder));
+    }
+    if let [_, verb, folder] = arguments.as_slice()
+        && verb == launch_agent::VERB
+    {
+        return u8::try_from(launch_agent::run(&PathBuf::from(folder))).unwrap_or(1);
     }
     if let [_, verb, parent, program, rest @ ..] = arguments.as_slice()
         && verb == guard::VERB
@@ -236,6 +244,7 @@ fn dispatch_internal(internal: &Internal, context: &Context) -> Result<CliExit, 
         Internal::Supervise(arguments) => launch::supervise(context, arguments),
         Internal::QueueDaemonProcess => daemon::work(context),
         Internal::DemoAgent => demo::agent(context),
+        Internal::Credential(arguments) => credential::run(context, arguments),
     }
 }
 
@@ -247,6 +256,12 @@ fn run_guard(parent: &str, program: &OsString, arguments: &[OsString]) -> u8 {
 }
 
 fn run_shim(folder: &std::path::Path) -> u8 {
+    // Its standard error is shim.log.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .init();
     match shim::run(folder) {
         Ok(()) => 0,
         Err(error) => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::values;
+use crate::git::credentials::variable_of;
 use crate::job::{Host, Hosts};
 use crate::secrets::Secret;
 
@@ -24,12 +25,6 @@ pub(super) const HELP: &str = "\
     KUGETSU_TOKEN_LOCALHOST_3000. Of two hosts whose names become the same, like git-example.com and \
     git.example.com, neither gets it once kugetsu knows both: name the one that you mean in \
     KUGETSU_CLONE_HOSTS. Agents do not have it.";
-
-/// The name under which a host's token is set.
-fn variable_of(host: &Host) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    format!("{PREFIX}{}", host.as_str().chars().map(plain).collect::<String>())
-}
 
 /// Takes a token up, or out of the tokens if it is empty.
 pub(super) fn set(
@@ -54,7 +49,7 @@ pub(super) fn set(
 pub(super) fn check_hosts(tokens: &BTreeMap<String, Secret>, hosts: &Hosts) -> Result<(), String> {
     let mut known: BTreeMap<String, &Host> = BTreeMap::new();
     for host in hosts.iter() {
-        let name = variable_of(host);
+        let name = variable_of(host.as_str());
         match known.insert(name.clone(), host) {
             Some(other) if other != host && tokens.contains_key(&name) => {
                 return Err(format!("{name} could mean {other} or {host}: name one of them"));
@@ -77,7 +72,7 @@ mod tests {
             ("git-1.example.com:3000", "KUGETSU_TOKEN_GIT_1_EXAMPLE_COM_3000"),
         ] {
             let host = Host::parse(host).expect(host);
-            assert_eq!(variable_of(&host), expected);
+            assert_eq!(variable_of(host.as_str()), expected);
         }
         assert!(EXAMPLE_NAME.starts_with(PREFIX) && NAME.starts_with(PREFIX));
     }

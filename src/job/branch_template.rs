@@ -41,7 +41,10 @@ impl BranchTemplate {
         }
         name.push_str(rest);
         check_branch(&name)?;
-        Ok(name)
+        match name.starts_with("refs/") {
+            true => Err(format!("{name:?} would be taken for a whole reference")),
+            false => Ok(name),
+        }
     }
 }
 
@@ -81,13 +84,13 @@ fn plain(path: &str) -> String {
     parts.collect::<Vec<String>>().join("/")
 }
 
-/// The rules of `git check-ref-format --branch`, and none of the names that mean something else.
-fn check_branch(name: &str) -> Result<(), String> {
+/// The rules of `git check-ref-format --branch`.
+pub(crate) fn check_branch(name: &str) -> Result<(), String> {
     let is_bad_character = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
     let is_bad_part =
         |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-    let why = if name.len() > limits::BRANCH_BYTES_MAX {
-        format!("it has more than {} bytes", limits::BRANCH_BYTES_MAX)
+    let why = if name.len() > limits::BRANCH_NAME_BYTES_MAX {
+        format!("it has more than {} bytes", limits::BRANCH_NAME_BYTES_MAX)
     } else if let Some(bad) = name.chars().find(|c| is_bad_character(*c)) {
         format!("no branch has {bad:?} in its name")
     } else if name.split('/').any(is_bad_part) {
@@ -96,12 +99,13 @@ fn check_branch(name: &str) -> Result<(), String> {
         "no branch begins with '-' or ends with '.'".into()
     } else if name.contains("..") || name.contains("@{") {
         "no branch has '..' or '@{' in its name".into()
-    } else if name == "@" || name == "HEAD" || name.starts_with("refs/") {
-        "it means something else to git".into()
+    } else if name == "@" || name == "HEAD" {
+        "it means something else".into()
     } else {
         return Ok(());
     };
-    Err(format!("{name:?} is no name for a branch: {why}"))
+    let shown: String = name.chars().take(80).collect();
+    Err(format!("{shown:?} is no name for a branch: {why}"))
 }
 
 #[cfg(test)]
@@ -157,7 +161,7 @@ mod tests {
             ("a//{number}", "a part of it is empty"),
             ("a..{number}", "'..'"),
             ("@{{number}", "there is no placeholder"),
-            ("refs/heads/{number}", "something else"),
+            ("refs/heads/{number}", "a whole reference"),
         ] {
             let error = template.parse::<BranchTemplate>().expect_err(template);
             assert!(error.contains(words), "{template}: {error}");
@@ -167,7 +171,7 @@ mod tests {
         {
             assert_eq!(check_branch(name).is_ok(), is_good, "{name}");
         }
-        let long = format!("{{number}}{}", "x".repeat(limits::BRANCH_BYTES_MAX - 2));
+        let long = format!("{{number}}{}", "x".repeat(limits::BRANCH_NAME_BYTES_MAX - 2));
         assert!(long.parse::<BranchTemplate>().is_ok());
         assert!(format!("{long}x").parse::<BranchTemplate>().is_err());
     }

@@ -26,6 +26,7 @@ use crate::job::new_job::{check_max_attempts, check_message, check_request_id, c
 use crate::time::Timestamp;
 
 pub use branch_template::BranchTemplate;
+pub(crate) use branch_template::check_branch;
 pub use hosts::{Host, Hosts};
 pub use ids::{JobId, Token, WorkerId};
 pub use issue_ref::IssueRef;

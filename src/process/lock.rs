@@ -1,4 +1,5 @@
-//! A lock that tells who holds it, and that the kernel frees when its holder dies.
+//! Locks that the kernel frees when their last holder dies: they belong to an open file, so whoever
+//! inherits it holds the lock too, and they can be looked at without being taken.
 //!
 //! What the file says may be stale: whether the holder lives is known by the lock alone.
 
@@ -15,12 +16,20 @@ use nix::libc;
 use crate::job::limits;
 use crate::process::identity::{self, Identity};
 use crate::process::run::private_file;
+use crate::process::safe_file;
 use crate::time::{self, Timestamp};
 
 /// A lock that this process holds until it drops it or ends.
 #[derive(Debug)]
 pub struct Held {
-    _file: File,
+    file: File,
+}
+
+impl Held {
+    /// The file. Whoever inherits it holds the lock too, until the last of them ends.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 /// Who holds a lock.
@@ -43,7 +52,7 @@ pub enum LockState {
 
 /// Takes the lock, or `None` while somebody else holds it.
 pub fn try_take(path: &Path, now: Timestamp) -> io::Result<Option<Held>> {
-    let file = private_file().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = safe_file::open_or_create(path)?;
     if !try_lock(&file)? {
         return Ok(None);
     }
@@ -53,6 +62,21 @@ pub fn try_take(path: &Path, now: Timestamp) -> io::Result<Option<Held>> {
         return Ok(None);
     }
     sign(file, now).map(Some)
+}
+
+/// Takes a lock that tells nobody's name and that children are to inherit, or `None` while somebody
+/// holds it, be it by `flock`, as the version before did.
+pub fn try_take_inheritable(path: &Path) -> io::Result<Option<File>> {
+    let file = safe_file::open_or_create(path)?;
+    Ok((try_lock(&file)? && !is_flocked(path)?).then_some(file))
+}
+
+/// Whether somebody holds the lock of a file in any way. Nothing is changed by asking.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    Ok(match safe_file::open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        file => is_locked(&file?)? || is_flocked(path)?,
+    })
 }
 
 /// Makes a lock that nobody has seen free, not even whoever removes such: it is held under the name
@@ -82,7 +106,7 @@ fn sign(mut file: File, now: Timestamp) -> io::Result<Held> {
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(text.as_bytes())?;
-    Ok(Held { _file: file })
+    Ok(Held { file })
 }
 
 /// Whether the lock is held, without taking it.
@@ -100,14 +124,11 @@ pub fn inspect(path: &Path) -> io::Result<LockState> {
 }
 
 fn inspect_once(path: &Path) -> io::Result<LockState> {
-    let mut file = match File::open(path) {
+    let mut file = match safe_file::open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
         file => file?,
     };
-    // Who only waits for the holder's end holds it shared for a moment, and is not meant.
-    let mut lock = whole_file(libc::F_RDLCK)?;
-    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(io::Error::from)?;
-    if i32::from(lock.l_type) == libc::F_UNLCK {
+    if !is_locked(&file)? {
         return Ok(LockState::Free);
     }
     let mut text = String::new();
@@ -115,10 +136,17 @@ fn inspect_once(path: &Path) -> io::Result<LockState> {
     Ok(LockState::Held(parse(&text, &identity::boot_id()?)))
 }
 
+/// Who only waits for the holder's end holds it shared for a moment, and is not meant.
+fn is_locked(file: &File) -> io::Result<bool> {
+    let mut lock = whole_file(libc::F_RDLCK)?;
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(io::Error::from)?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
 /// Whether somebody holds the other kind of lock, `flock`, on a file. It is taken shared for
 /// a moment, so whoever does not wait for it must not be about to take it.
 pub fn is_flocked(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
+    let file = match safe_file::open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         file => file?,
     };
@@ -144,7 +172,7 @@ pub fn wait_until_free(path: &Path, timeout: Duration) -> io::Result<bool> {
 /// Blocks until nobody holds the lock: the kernel wakes whoever waits. An error, if the file is not
 /// there.
 pub fn wait_for_end(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
+    let file = safe_file::open_regular(path)?;
     loop {
         match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_RDLCK)?)) {
             Ok(_) => return Ok(()),
