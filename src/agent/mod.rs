@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
 use crate::failpoint;
-use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, Usage, limits};
+use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, RunLimits, Session, Usage, limits};
 use crate::process::helper::Orphan;
 use crate::process::identity::{self, Identity};
 use crate::process::remains::{self, Left};
@@ -40,6 +40,7 @@ use crate::process::run::{
 };
 use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
+use crate::secrets::{Address, Secrets};
 use crate::time::Timestamp;
 
 use self::base_session::{CopyError, Copying};
@@ -77,31 +78,22 @@ pub struct AgentSettings {
     /// The agent's command.
     pub command: Template,
     /// The address to clone from, with `{host}` and `{path}`.
-    pub clone_url: String,
+    pub clone_url: Address,
     /// The branch that new work starts from; `None` is `origin/main`, or what the remote has.
     pub base_branch: Option<String>,
     /// The opencode session that new ones are made from.
     pub base_session: Option<String>,
     /// What counts as done.
     pub completion: Completion,
-    /// Wall-clock limit of a run in milliseconds, when the job has none of its own.
-    pub timeout_ms: u64,
-    /// From TERM to KILL, in milliseconds.
-    pub kill_grace_ms: u64,
-    /// Most bytes that a run may log.
-    pub log_bytes_max: u64,
-    /// How long a run may neither log nor use the processor, in milliseconds; 0 is for ever.
-    pub idle_ms: u64,
-    /// Most calls of its model that a run may make, as far as it tells.
-    pub steps_max: Option<u64>,
-    /// Most that a run may cost, in millionths, as far as it tells.
-    pub cost_micros_max: Option<u64>,
+    /// The limits of a run; a job may have a time limit of its own.
+    pub limits: RunLimits,
     /// How often to try what the network refuses, the first time counted.
     pub network_attempts: u32,
     /// How long to wait in between, in milliseconds.
     pub network_delay_ms: u64,
-    /// Names and values, given to the agent by its environment, and written down nowhere.
-    pub secrets: Vec<(String, String)>,
+    /// What agents are given in their environment, what is kept from them, and what no detail of a
+    /// job may hold.
+    pub secrets: Secrets,
     /// The program whose verb `shim` is the shim: `kugetsu`. Not set otherwise it is the program
     /// that runs, so another one than kugetsu says where that is.
     pub shim: PathBuf,
@@ -149,7 +141,7 @@ impl AgentSettings {
     }
 
     fn clone_url(&self, issue: &IssueRef) -> String {
-        self.clone_url.replace("{host}", issue.host()).replace("{path}", issue.path())
+        self.clone_url.expose().replace("{host}", issue.host()).replace("{path}", issue.path())
     }
 }
 
@@ -277,15 +269,20 @@ fn ending(done: thread::Result<Result<Report, EarlyExit>>) -> Ending {
 
 impl Executor for AgentExecutor {
     fn execute(&self, job: &Job, control: &Control) -> Ending {
-        ending(catch_unwind(AssertUnwindSafe(|| self.attempt(job, control))))
+        let done = catch_unwind(AssertUnwindSafe(|| self.attempt(job, control)));
+        self.masked(ending(done))
     }
 
     fn resume(&self, job: &Job, control: &Control) -> Ending {
-        ending(catch_unwind(AssertUnwindSafe(|| self.resume_attempt(job, control))))
+        let done = catch_unwind(AssertUnwindSafe(|| self.resume_attempt(job, control)));
+        self.masked(ending(done))
     }
 
     fn inspect(&self, job: &Job) -> Found {
-        self.inspect_left(job)
+        match self.inspect_left(job) {
+            Found::Ended(report) => Found::Ended(self.masked_report(report)),
+            found @ (Found::Alive | Found::NothingRan) => found,
+        }
     }
 
     fn leftovers(&self) -> Vec<JobId> {
@@ -427,9 +424,7 @@ impl AgentExecutor {
         });
         session.id = Some(copy.map_err(|error| match error {
             CopyError::Stopped(stop) => early_exit_on(stop),
-            CopyError::Failed(why) => {
-                Report::new(Reason::StartFailed, self.without_secrets(why)).into()
-            }
+            CopyError::Failed(why) => Report::new(Reason::StartFailed, why).into(),
         })?);
         self.save_session(job, control, session)
     }
@@ -514,13 +509,10 @@ impl AgentExecutor {
         dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
         failpoint::here("before_shim");
         tracing::debug!(job = %job.id, "starting the shim");
-        let gated = spawn::spawn(
-            &self.settings.shim,
-            dir,
-            &spec.environment_removed,
-            &self.settings.secrets,
-        )
-        .map_err(start_failed("start the shim"))?;
+        let given = self.settings.secrets.given();
+        let given: Vec<_> = given.map(|(name, value)| (name.into(), value.into())).collect();
+        let gated = spawn::spawn(&self.settings.shim, dir, &spec.environment_removed, &given)
+            .map_err(start_failed("start the shim"))?;
         tracing::debug!(job = %job.id, pid = gated.identity().pid, "the shim is at its gate");
         failpoint::here("shim_at_gate");
         let boot_id = identity::boot_id().map_err(start_failed("read the boot id"))?;
@@ -597,14 +589,17 @@ impl AgentExecutor {
             stdin: message,
             log: self.settings.log(job.id),
             places: Vec::new(),
-            environment: environment.map(|(name, value)| (name.into(), value.clone())).into(),
-            environment_removed: environment_removed().map(str::to_string).collect(),
-            timeout_ms: job.timeout_ms.unwrap_or(self.settings.timeout_ms),
-            kill_grace_ms: self.settings.kill_grace_ms,
-            log_bytes_max: self.settings.log_bytes_max,
-            idle_ms: self.settings.idle_ms,
-            steps_max: self.settings.steps_max,
-            cost_micros_max: self.settings.cost_micros_max,
+            environment: environment
+                .map(|(name, value)| (name, value.as_str()))
+                .into_iter()
+                .chain(self.settings.secrets.replaced())
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            environment_removed: environment_removed()
+                .map(str::to_string)
+                .chain(self.settings.secrets.removed_for_agents().map(str::to_string))
+                .collect(),
+            limits: self.settings.limits.of_job(job.timeout_ms),
             steps: Vec::new(),
             sandbox: None,
             untrusted: vec![self.settings.worktrees()],
@@ -681,7 +676,7 @@ impl AgentExecutor {
 
     /// Twice what the shim needs, and what a busy machine adds.
     fn ending_time(&self) -> Duration {
-        Duration::from_millis(2 * self.settings.kill_grace_ms + limits::SHIM_READY_MS_MAX)
+        Duration::from_millis(2 * self.settings.limits.kill_grace_ms + limits::SHIM_READY_MS_MAX)
     }
 
     /// A run that nobody saw end. What it committed counts for the next attempt.
@@ -710,16 +705,22 @@ impl AgentExecutor {
             commits_before: job.commits_of_failed_attempts(),
             stop_sent,
             was_reminded: plan.round > 1,
-            last_lines: &self.without_secrets(last_lines),
+            last_lines: &self.settings.secrets.mask(&last_lines),
             earlier: plan.earlier.as_ref(),
             result: result::read(dir),
             now,
         }))
     }
 
-    /// What an agent says ends up in the store; what it was trusted with does not.
-    fn without_secrets(&self, words: String) -> String {
-        let secrets = self.settings.secrets.iter().filter(|(_, secret)| !secret.is_empty());
-        secrets.fold(words, |words, (_, secret)| words.replace(secret, "…"))
+    /// What agents and git say ends up in the store; what they were trusted with does not.
+    fn masked(&self, ending: Ending) -> Ending {
+        match ending {
+            Ending::Over(report) => Ending::Over(self.masked_report(report)),
+            Ending::LeftAlone => Ending::LeftAlone,
+        }
+    }
+
+    fn masked_report(&self, report: Report) -> Report {
+        Report { detail: self.settings.secrets.detail(&report.detail), ..report }
     }
 }

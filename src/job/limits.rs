@@ -201,6 +201,12 @@ pub const SECRET_LINE_BYTES_MIN: usize = 12;
 pub const TOKEN_BYTES_MIN: usize = 16;
 /// How far the end of an address is looked for, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 4096;
+/// Names of folders, hosts or paths in one setting.
+pub const LIST_ENTRIES_MAX: usize = 200;
+/// Longest wait of a worker that is a setting (a grace, a pause between starts), in milliseconds.
+pub const PAUSE_MS_MAX: u64 = 24 * 3_600_000;
+/// Most that one run may cost, in millionths: a thousand millions.
+pub const COST_MICROS_MAX: u64 = 1_000_000_000_000_000;
 
 // Reading an agent's clone, what is kept of it, and what its work is: git/{refs,evidence,changes,
 // new_work,unsaved}.rs.
@@ -362,3 +368,5 @@ pub const PROVIDER_PATIENCE_MS: u64 = 5 * 60_000;
 pub const PROVIDER_LOGIN_PATIENCE_MS: u64 = 60_000;
 /// Folders and links on the way to a file whose owner is looked at.
 pub const PATH_PARTS_MAX: usize = 200;
+/// Longest question of git's for a credential, in bytes.
+pub const CREDENTIAL_REQUEST_BYTES_MAX: u64 = 64 * 1024;

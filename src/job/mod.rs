@@ -5,6 +5,8 @@
 //! picture, and every answer.
 
 mod agent_key;
+mod branch_template;
+mod hosts;
 mod ids;
 pub mod issue_ref;
 mod lease;
@@ -14,6 +16,7 @@ pub(crate) mod order;
 mod reason;
 mod report;
 pub(crate) mod retry;
+mod run_limits;
 mod session;
 mod state;
 pub(crate) mod transition;
@@ -25,6 +28,9 @@ use crate::job::transition::is_commit;
 use crate::time::Timestamp;
 
 pub use agent_key::{AgentKey, Hold};
+pub use branch_template::BranchTemplate;
+pub(crate) use branch_template::check_branch;
+pub use hosts::{Host, Hosts};
 pub use ids::{JobId, Token, WorkerId};
 pub use issue_ref::IssueRef;
 pub use lease::{Lease, Run};
@@ -32,6 +38,7 @@ pub use new_job::{Edit, NewJob};
 pub use reason::Reason;
 pub use report::{Attempt, Report, Spent};
 pub use retry::RetryPolicy;
+pub use run_limits::RunLimits;
 pub use session::Session;
 pub use state::{Outcome, Pending, State, StateKind};
 pub(crate) use transition::Next;
