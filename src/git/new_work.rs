@@ -224,8 +224,8 @@ fn judge_commits(
     if growth != Growth::Only
         && let Some(fork) = comparison.merge_base(after, question.base)?
     {
-        let has_own = !comparison.is_ancestor(from, question.base)?;
-        is_on_newer_base = has_own && !comparison.is_ancestor(&fork, from)?;
+        is_on_newer_base =
+            !comparison.is_ancestor(&fork, from)? && has_own(comparison, from, question.base)?;
         if comparison.merge_base(from, &fork)?.is_some()
             && comparison.merged_tree(from, &fork)?.as_ref() == Some(tree_after)
         {
@@ -245,6 +245,15 @@ fn judge_commits(
         0 => updated_if(is_on_newer_base),
         count => BranchOutcome::New(count),
     })
+}
+
+/// Whether a branch has anything that its base does not have, and not only commits.
+fn has_own(comparison: &Comparison<'_>, tip: &Oid, base: &Oid) -> Result<bool, LookError> {
+    let Some(fork) = comparison.merge_base(tip, base)? else {
+        return Ok(true);
+    };
+    let trees = [tip, &fork].map(|oid| format!("{oid}^{{tree}}"));
+    Ok(&fork != tip && comparison.resolve(&trees)?.windows(2).any(|pair| pair[0] != pair[1]))
 }
 
 fn updated_if(is_on_newer_base: bool) -> BranchOutcome {
