@@ -10,6 +10,7 @@ mod examples;
 mod exchange;
 mod limits;
 mod opencode;
+mod power;
 mod recovery;
 mod sessions;
 mod sharing;

@@ -1,5 +1,6 @@
 //! A world for a test: a folder of its own, a remote repository, and kugetsu as a program.
 
+pub mod disk;
 pub mod model_server;
 
 use std::collections::BTreeMap;
