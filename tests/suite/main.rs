@@ -9,6 +9,7 @@ mod doctor;
 mod examples;
 mod exchange;
 mod limits;
+mod machine;
 mod opencode;
 mod power;
 mod recovery;

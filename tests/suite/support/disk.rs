@@ -3,13 +3,16 @@
 //! Only root can have them. Elsewhere a test that needs one is left out, and says so.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use super::{Ran, processes_with, program, wait_for};
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::{Ran, processes_with, program, wait_for};
 
 /// What is compared and copied at once.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -97,8 +100,10 @@ impl Disk {
         fs::create_dir_all(at).map_err(|error| error.to_string())?;
         let path = at.to_str().expect("letters");
         run("mount", &[arguments, &[path]].concat())?;
-        let script = "read _; grep -q \" $1 \" /proc/mounts || exit 0; umount \"$1\" 2>/dev/null \
-                      || umount -l \"$1\"";
+        fs::set_permissions(at, fs::Permissions::from_mode(0o700)).expect("it is ours");
+        // Once more for what a test mounted over it; lazily where something still lives there.
+        let script = "read _; for time in 1 2 3; do grep -q \" $1 \" /proc/mounts || exit 0; \
+                      umount \"$1\" 2>/dev/null || umount -l \"$1\"; done";
         let watcher = program("setsid")
             .args(["sh", "-c", script, "watcher", path])
             .stdin(Stdio::piped())
@@ -106,23 +111,34 @@ impl Disk {
             .stderr(Stdio::null())
             .spawn()
             .expect("setsid runs");
-        run("chmod", &["700", path])?;
         Ok(Disk { at: at.into(), watcher })
     }
 
-    /// Mounts it anew with other options, like `ro`.
-    pub fn remount(&self, options: &str) {
+    /// Puts a view of it over it in which nothing can be written. What is open stays writable.
+    pub fn cover_read_only(&self) {
         let path = self.at.to_str().expect("letters");
-        wait_for("a remount", || run("mount", &["-o", &format!("remount,{options}"), path]).ok());
+        run("mount", &["--bind", path, path]).expect("root may");
+        run("mount", &["-o", "remount,bind,ro", path]).expect("root may");
+    }
+
+    /// Takes that away.
+    pub fn uncover(&self) {
+        run("umount", &["-l", self.at.to_str().expect("letters")]).expect("it is covered");
     }
 
     /// Fills it until nothing more goes in, and gives the file to remove again.
     pub fn fill(&self) -> PathBuf {
         let path = self.at.join("fill");
         let mut file = File::create(&path).expect("a file");
-        for block in [1 << 16, 1 << 12, 1 << 9, 1] {
-            while file.write_all(&vec![7; block]).is_ok() && file.sync_data().is_ok() {}
+        let mut length = 0;
+        for block in [1 << 24, 1 << 20, 1 << 16, 1 << 12] {
+            while fallocate(&file, FallocateFlags::empty(), length, block).is_ok() {
+                length += block;
+            }
         }
+        // What is left of the last block, and what a file system kept back.
+        let _ = file.seek(io::SeekFrom::End(0));
+        while file.write_all(&[7; 512]).is_ok() && file.sync_data().is_ok() {}
         path
     }
 
