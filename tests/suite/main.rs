@@ -20,5 +20,6 @@ mod tidy;
 mod torture;
 mod trouble;
 mod trouble_git;
+mod upgrade;
 mod verbs;
 mod why;
