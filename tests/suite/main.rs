@@ -23,3 +23,4 @@ mod trouble_git;
 mod upgrade;
 mod verbs;
 mod why;
+mod world;
