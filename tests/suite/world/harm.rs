@@ -9,7 +9,7 @@ use super::{diff, done_by, end, enqueue, id, world};
 #[test]
 fn agents_that_fetch_at_the_same_time() {
     let mut world = world();
-    world.set("NETWORK_RETRY_ATTEMPTS", "0");
+    world.set("NETWORK_RETRY_ATTEMPTS", "1");
     world.set("MAX_CONCURRENT_AGENTS", "8");
     for issue in 1..=60 {
         enqueue(

@@ -167,13 +167,12 @@ fn beside_a_hang(setup: impl Fn(&mut World) -> String, what: &str) {
             world.root().display()
         ),
     );
-    world.set("MAX_CONCURRENT_AGENTS", "1");
+    world.set("MAX_CONCURRENT_AGENTS", "2");
     let arguments = ["queue", "enqueue", "git.test/hang/r#7", "fix it", "--priority=9"];
     world.ok(&arguments);
     let other = enqueue(&world, 1, "commit");
     let mut worker = world.worker(&[]);
     wait_for("the call that hangs", || (world.state(1) == "notified").then_some(()));
-    // One slot for agents, and the other repository's job has it.
     assert_eq!(end(&world.ended(other)), "completed (done)", "beside {what}");
     let why = world.ok(&["queue", "why", "1"]);
     assert!(why.contains("git") && !why.contains("nothing to do"), "{what}: {why}");
@@ -225,7 +224,7 @@ fn what_hangs_comes_to_an_end_by_itself() {
         configure(&world, &format!("[credential]\n\thelper = \"!{program}\"\n"));
         let forge = forge(answers);
         world.set("KUGETSU_CLONE_URL", &format!("http://127.0.0.1:{forge}/{{path}}.git"));
-        world.set("NETWORK_RETRY_ATTEMPTS", "0");
+        world.set("NETWORK_RETRY_ATTEMPTS", "1");
         let id = enqueue(&world, 1, "commit");
         let _worker = world.worker(&[]);
         // The patience of one wait is a minute; git's limits are up to ten.

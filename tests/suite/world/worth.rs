@@ -125,9 +125,9 @@ fn sizes_are_told() {
     let world = pushed("head -c 3000000 /dev/urandom > .env");
     for command in [&["prune", "--dry-run"][..], &["list"]] {
         let text = world.ok(command);
-        let told =
-            ["2.8 MiB", "2.9 MiB", "3 MiB", "3.0 MiB"].iter().any(|size| text.contains(size));
-        assert!(told || text.contains("MiB"), "{command:?}: {text}");
+        // The file and a small repository. What a run used of memory is told in MiB too.
+        let told = ["2.8 MiB", "2.9 MiB", "3.0 MiB", "3.1 MiB", " 3 MiB"];
+        assert!(told.iter().any(|size| text.contains(size)), "{command:?}: {text}");
     }
 }
 
@@ -162,14 +162,14 @@ fn what_was_made_anew_is_destroyed_by_force() {
     for harm in [
         "rm -rf .git; git init -q; git add .; git commit -qm mine",
         "rm -rf .git",
-        "git worktree lock .; :",
         "chmod -R a-w .",
         "mkdir closed; echo x > closed/x; chmod 000 closed",
         "git init -q sub; git -C sub commit -q --allow-empty -m s; git add sub; git commit -qm s",
     ] {
-        let world = pushed(harm);
+        let world = pushed(":");
+        by_hand(&world, &format!("cd '{}'; {harm}", world.worktree(1).display()));
         let ran = world.run(&["destroy", &issue(1)]);
-        let has_worth = !harm.contains("chmod -R") && !harm.contains("lock");
+        let has_worth = !harm.contains("chmod -R");
         if has_worth {
             assert_eq!((ran.code, world.worktree(1).is_dir()), (1, true), "{harm}: {}", ran.stderr);
         }
