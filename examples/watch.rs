@@ -22,7 +22,7 @@ use kugetsu::time::SystemClock;
 use kugetsu::worker::Settings;
 use kugetsu::{Job, JobId, Queue, QueueError};
 
-/// A hint may be missed, so this is how long a change stays unseen at most.
+/// A wake-up may be missed, so this is how long a change stays unseen at most.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Jobs that are looked at: those that run, that wait, and that ended last.
 const JOBS: usize = 100;
@@ -37,21 +37,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(file) => open(Path::new(file))?,
         None => open(&folder.path().join("queue.redb"))?,
     };
-    // Watched before the first look, so that no change falls between the two.
+    // Watched before the first reading, so that no change falls between the two.
     let watch = queue.watch();
     let demo = if file.is_none() { Some(begin_demo(queue.clone())?) } else { None };
 
     let mut known = BTreeMap::new();
     while left > 0 {
-        // Asked before the look: what the demo did last is seen by it.
+        // Asked before the reading: what the demo did last is seen by it.
         let is_last = demo.as_ref().is_some_and(JoinHandle::is_finished);
         left = left.saturating_sub(print_changes(&queue, &mut known)?);
         if is_last {
             break;
         }
-        // A hint says that something may have changed, not what. Several changes are one hint, so
-        // a job may have gone through a state that nobody saw.
-        let _ = watch.hints().recv_timeout(PATIENCE);
+        // A wake-up says that something may have changed, not what. Several changes are one
+        // wake-up, so a job may have gone through a state that nobody saw.
+        let _ = watch.wakeups().recv_timeout(PATIENCE);
     }
     println!("that was all");
     Ok(())

@@ -29,7 +29,7 @@ pub use crate::worker::{Ending, Stop};
 /// impl Executor for Slices {
 ///     fn execute(&self, _job: &Job, control: &Control) -> Ending {
 ///         for _slice in 0..3 {
-///             // … a slice of the work, and then a look whether to go on …
+///             // … a slice of the work, and then a check whether to go on …
 ///             match control.stop().recv_timeout(Duration::from_millis(10)) {
 ///                 Ok(Stop::LeaseLost) => return Ending::LeftAlone,
 ///                 Ok(_) => return Ending::Over(Report::new(Reason::Shutdown, "told to stop")),
@@ -87,7 +87,7 @@ pub enum Found {
     Ended(Report),
 }
 
-/// What an execution needs of the worker: the word to stop, and its job's lease.
+/// What an execution needs of the worker: the request to stop, and its job's lease.
 pub struct Control {
     pub(crate) queue: Queue,
     pub(crate) id: JobId,
@@ -96,7 +96,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Tells when and why to stop. May speak more than once, the later word being the stronger.
+    /// Says when and why to stop. May do so more than once, each request stronger than the last.
     /// A worker waits for an execution that does not listen.
     pub fn stop(&self) -> &Receiver<Stop> {
         &self.stop

@@ -27,7 +27,7 @@ mod armed {
     /// from 0, and nobody dies there while it exists.
     const ONCE: &str = "KUGETSU_FAILPOINT_ONCE";
 
-    struct Plan {
+    struct Failpoints {
         places: Vec<Place>,
         once: Option<PathBuf>,
         passed: Mutex<BTreeMap<String, u32>>,
@@ -39,21 +39,21 @@ mod armed {
         time: u32,
     }
 
-    static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+    static FAILPOINTS: OnceLock<Option<Failpoints>> = OnceLock::new();
 
     /// Ends this process here, if a test wants that.
     pub(crate) fn here(name: &str) {
-        if PLAN.get_or_init(read).as_ref().is_some_and(|plan| plan.is_end(name)) {
+        if FAILPOINTS.get_or_init(read).as_ref().is_some_and(|failpoints| failpoints.is_end(name)) {
             raise(Signal::SIGKILL).expect("a process may kill itself");
             unreachable!("nothing outlives SIGKILL");
         }
     }
 
     #[expect(clippy::disallowed_methods, reason = "every process of a test is to read it")]
-    fn read() -> Option<Plan> {
+    fn read() -> Option<Failpoints> {
         let text = std::env::var(WHERE).ok()?;
         let once = std::env::var_os(ONCE).map(PathBuf::from);
-        Some(Plan { places: parse(&text), once, passed: Mutex::default() })
+        Some(Failpoints { places: parse(&text), once, passed: Mutex::default() })
     }
 
     fn parse(text: &str) -> Vec<Place> {
@@ -67,7 +67,7 @@ mod armed {
         text.split(',').map(place).collect()
     }
 
-    impl Plan {
+    impl Failpoints {
         fn is_end(&self, name: &str) -> bool {
             let mut passed = self.passed.lock().expect("no thread panics while it counts");
             let time = passed.entry(name.into()).or_default();
@@ -93,8 +93,11 @@ mod armed {
         fn each_place_is_the_end_once_and_at_its_time() {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let once = Some(folder.path().join("died"));
-            let process =
-                || Plan { places: parse("a,b:2,a"), once: once.clone(), passed: Mutex::default() };
+            let process = || Failpoints {
+                places: parse("a,b:2,a"),
+                once: once.clone(),
+                passed: Mutex::default(),
+            };
             let first = process();
             assert!(!first.is_end("b") && first.is_end("b") && !first.is_end("b"));
             assert!(first.is_end("a") && !first.is_end("a") && !first.is_end("c"));

@@ -71,6 +71,13 @@ pub mod time;
 
 pub mod job;
 
+pub mod secrets;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the machine of a run will read agents by it")
+)]
+pub(crate) mod dialect;
+
 pub mod store;
 
 pub mod queue;
@@ -80,6 +87,9 @@ pub mod worker;
 pub mod executor;
 
 pub(crate) mod process;
+
+#[expect(dead_code, reason = "agents begin to use it when all of its parts are there")]
+pub(crate) mod git;
 
 pub mod agent;
 
@@ -98,7 +108,8 @@ pub mod testing;
 pub use job::{IssueRef, Job, JobId};
 pub use queue::{Queue, QueueError};
 
-/// The library's channels are this crate's: words to a worker, words to an execution, hints.
+/// The library's channels are this crate's: requests to stop a worker or an execution, and
+/// wake-ups.
 #[doc(no_inline)]
 pub use crossbeam_channel;
 

@@ -389,11 +389,11 @@ fn print_memory(what: &str, pid: u32, goal_mib: Option<u64>) {
         number.and_then(|number| number.parse().ok()).expect("a number of kB")
     };
     let mib = |name: &str| format!("{:.1} MiB", kib(name) as f64 / 1024.0);
-    let (now, own, most) = (mib("VmRSS"), mib("RssAnon"), mib("VmHWM"));
+    let (now, own, peak) = (mib("VmRSS"), mib("RssAnon"), mib("VmHWM"));
     // The goal was set in MB, and is read as MiB; see docs/BENCHMARKS.md.
     let goal = goal_mib.map_or(String::new(), |goal| format!("< {goal} MiB"));
     let met = goal_mib.map_or("", |goal| yes_or_no(kib("VmHWM") < goal * 1024));
-    say(&format!("| {what} | {now} | {own} | {most} | {goal} | {met} |"));
+    say(&format!("| {what} | {now} | {own} | {peak} | {goal} | {met} |"));
 }
 
 /// User and system time of a process and its threads, also of those that have ended. In steps of

@@ -1,22 +1,21 @@
 //! Runs whose worker is gone: waiting for their end, and judging what they left.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::agent::completion::Verdict;
-use crate::agent::leftover::{self, Left};
 use crate::agent::repository::Worktree;
-use crate::agent::{AgentExecutor, Cut, OverRun, Plan, Round};
+use crate::agent::{AgentExecutor, EarlyExit, OverRun, Plan, Round};
 use crate::executor::{Control, Found, Stop};
 use crate::failpoint;
-use crate::job::{Job, Reason, Report, Run, limits};
+use crate::job::{Job, Reason, Report, Run};
 use crate::process::identity::{self, Identity};
+use crate::process::remains::{self, Left};
 use crate::process::run::{ExitRecord, RunDir, read_json};
 use crate::time::{self, Clock, SystemClock};
 
 impl AgentExecutor {
     /// Takes over a run from a worker that is gone: waits for its end, if it lives, and judges it.
-    pub(super) fn go_on(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
+    pub(super) fn resume_attempt(&self, job: &Job, control: &Control) -> Result<Report, EarlyExit> {
         let nothing_ran =
             || Report::new(Reason::Shutdown, "its worker was gone before the agent started");
         let Some(run) = job.lease().and_then(|lease| lease.run.as_ref()) else {
@@ -24,23 +23,23 @@ impl AgentExecutor {
         };
         let dir = RunDir::at(&self.settings.runs().join(&run.folder));
         let shim = Identity { pid: run.pid, start_time: run.start_time };
-        let mut told = None;
+        let mut stop_sent = None;
         if identity::boot_id().is_ok_and(|boot| boot == run.boot_id) && shim.is_alive() {
             let wait = move |dir: &RunDir| {
                 dir.wait_for_shim(shim);
                 Ok(())
             };
             // What the agent is called is learned from its log at the end.
-            told = self.attend(control, &dir, shim, wait, || false)?;
+            stop_sent = self.attend(control, &dir, shim, wait, || false)?;
         }
-        let (dir, record) = match self.what_is_left(&dir, run)? {
+        let (dir, record) = match self.what_is_left(&dir, run, None)? {
             Left::NothingRan => match self.run_before(job, run) {
-                Some(before) if told.is_none() => before,
+                Some(before) if stop_sent.is_none() => before,
                 Some(_) | None => return Ok(nothing_ran()),
             },
-            Left::Vanished(why) => return Ok(self.lost(&dir, why)),
-            Left::Record(record) => (dir, record),
-            Left::Alive => return Err(Cut::LeftAlone),
+            Left::Vanished(why) => return Ok(self.lost(&dir, &why)),
+            Left::Record(record) => (dir, *record),
+            Left::Supervised | Left::Orphaned => return Err(EarlyExit::LeftAlone),
         };
         let Some(plan): Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default() else {
             return Ok(Report::new(Reason::Lost, "the run's plan is gone or damaged"));
@@ -53,7 +52,8 @@ impl AgentExecutor {
         };
         let mut session = self.keep_session(job, control, &worktree)?;
         self.learn_session(job, control, &mut session, &plan);
-        let over = OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
+        let over =
+            OverRun { dir: &dir, plan: &plan, record: &record, stop_sent, now: control.now() };
         match self.verdict(job, &over)? {
             Verdict::Remind => {
                 failpoint::here("reminded");
@@ -84,39 +84,41 @@ impl AgentExecutor {
         Some((last.1, last.2))
     }
 
-    /// What a dead shim left, once all of its run is dead too.
-    fn what_is_left(&self, dir: &RunDir, run: &Run) -> Result<Left, Cut> {
+    /// What a dead shim left, once all of its run is dead too. The nonce is known to the worker
+    /// alone whose shim it was.
+    pub(super) fn what_is_left(
+        &self,
+        dir: &RunDir,
+        run: &Run,
+        nonce: Option<&str>,
+    ) -> Result<Left, EarlyExit> {
         let deadline = time::monotonic() + self.ending_time();
-        loop {
-            match leftover::look(dir, run, None) {
-                Ok(Left::Alive) | Err(_) if time::monotonic() < deadline => {
-                    time::pause(Duration::from_millis(limits::KILL_PAUSE_MS));
-                }
-                Ok(left) => return Ok(left),
-                Err(error) => {
-                    // Not known to be dead is alive: nobody else may work on the issue.
-                    tracing::warn!(folder = %dir.path().display(), %error, "cannot look at a run");
-                    return Err(Cut::LeftAlone);
-                }
-            }
-        }
+        remains::settle(dir, run, nonce, deadline).map_err(|error| {
+            // Not known to be dead is alive: nobody else may work on the issue.
+            tracing::warn!(folder = %dir.path().display(), %error, "cannot look at a run");
+            EarlyExit::LeftAlone
+        })
     }
 
-    /// Looks at a run whose worker is gone, and waits for nothing.
-    pub(super) fn look_at(&self, job: &Job) -> Found {
+    /// Inspects a run whose worker is gone, and waits for nothing.
+    pub(super) fn inspect_left(&self, job: &Job) -> Found {
         let Some(lease) = job.lease() else { return Found::NothingRan };
         let Some(run) = &lease.run else { return Found::NothingRan };
         let dir = RunDir::at(&self.settings.runs().join(&run.folder));
-        let told = lease.cancel_requested.then_some(Stop::Cancel);
-        match leftover::look(&dir, run, told) {
-            Ok(Left::Alive) => Found::Alive,
+        let stop_sent = lease.cancel_requested.then_some(Stop::Cancel);
+        let left = remains::inspect(&dir, run, None).and_then(|left| {
+            remains::enforce(&dir, run, &left, stop_sent.is_some())?;
+            Ok(left)
+        });
+        match left {
+            Ok(Left::Supervised | Left::Orphaned) => Found::Alive,
             // A reminder is not over before a worker has tried again.
-            Ok(Left::NothingRan) if told.is_none() && self.run_before(job, run).is_some() => {
+            Ok(Left::NothingRan) if stop_sent.is_none() && self.run_before(job, run).is_some() => {
                 Found::Alive
             }
             Ok(Left::NothingRan) => Found::NothingRan,
-            Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, why)),
-            Ok(Left::Record(record)) => self.judge_leftover(job, &dir, &record, told),
+            Ok(Left::Vanished(why)) => Found::Ended(self.lost(&dir, &why)),
+            Ok(Left::Record(record)) => self.judge_leftover(job, &dir, &record, stop_sent),
             Err(error) => {
                 // Not known to be dead is alive: nobody else may work on the issue.
                 tracing::warn!(job = %job.id, %error, "cannot look at what its run left");
@@ -130,7 +132,7 @@ impl AgentExecutor {
         job: &Job,
         dir: &RunDir,
         record: &ExitRecord,
-        told: Option<Stop>,
+        stop_sent: Option<Stop>,
     ) -> Found {
         let lost = |why: String| Found::Ended(Report::new(Reason::Lost, why));
         let plan: Plan = match read_json(&dir.file("plan.json")) {
@@ -139,11 +141,11 @@ impl AgentExecutor {
             Err(error) => return lost(format!("the run's plan is damaged: {error}")),
         };
         let now = SystemClock.now();
-        match self.verdict(job, &OverRun { dir, plan: &plan, record, told, now }) {
+        match self.verdict(job, &OverRun { dir, plan: &plan, record, stop_sent, now }) {
             Ok(Verdict::Over(report)) => Found::Ended(report),
-            Err(Cut::Over(report)) => Found::Ended(*report),
+            Err(EarlyExit::Over(report)) => Found::Ended(*report),
             // The attempt is not over: a worker reminds its agent.
-            Ok(Verdict::Remind) | Err(Cut::LeftAlone) => Found::Alive,
+            Ok(Verdict::Remind) | Err(EarlyExit::LeftAlone) => Found::Alive,
         }
     }
 }

@@ -13,9 +13,9 @@ use crossbeam_channel::Receiver;
 use serde_json::{Map, Value, json};
 
 use crate::agent::environment_removed;
-use crate::agent::helper::{self, Bounds, Interrupted, Orphan};
 use crate::executor::Stop;
 use crate::job::limits;
+use crate::process::helper::{self, Bounds, Interrupted, Orphan};
 use crate::process::{command, remove_variables};
 
 /// What to copy, and where to.

@@ -1,7 +1,7 @@
-//! Looking over what agents work with: clones, worktrees, git's locks, folders of runs.
+//! Auditing what agents work with: clones, worktrees, git's locks, folders of runs.
 //!
-//! Looking changes nothing and waits for nobody. Mending looks again first, under the repository's
-//! lock, and takes away nothing that a person or an agent made.
+//! An audit changes nothing and waits for nobody. Mending checks again first, under the
+//! repository's lock, and takes away nothing that a person or an agent made.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,16 +11,15 @@ use crossbeam_channel::never;
 
 use crate::agent::git::{Git, GitError, WorktreeEntry, parse_worktrees};
 use crate::agent::workplace::in_words;
-use crate::agent::{AgentSettings, leftover, repository};
+use crate::agent::{AgentSettings, repository};
 use crate::job::{IssueRef, JobId, limits};
 use crate::process::identity::Identity;
-use crate::process::lock;
 use crate::process::run::RunDir;
-use crate::process::tree;
+use crate::process::{lock, remains, tree};
 
 /// Something that is not as it should be, or that somebody may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Blemish {
+pub(crate) enum WorkFinding {
     /// Git knows a worktree whose folder is gone; without a branch, its commits hang on it alone.
     Gone { clone: PathBuf, folder: PathBuf, branch: Option<String> },
     /// A folder among the worktrees that git knows nothing of.
@@ -35,7 +34,7 @@ pub(crate) enum Blemish {
     Branch { clone: PathBuf, branch: String },
     /// A clone in the making that nobody makes.
     Unfinished { folder: PathBuf },
-    /// It cannot be looked at.
+    /// It cannot be read.
     Unreadable { what: PathBuf, why: String },
 }
 
@@ -55,37 +54,37 @@ pub(crate) struct Marked {
     pub run: String,
 }
 
-/// Looks over clones and worktrees.
-pub(crate) fn look(settings: &AgentSettings) -> Vec<Blemish> {
+/// Audits clones and worktrees.
+pub(crate) fn audit(settings: &AgentSettings) -> Vec<WorkFinding> {
     let mut found = Vec::new();
     let mut known: Vec<WorktreeEntry> = Vec::new();
     for path in entries(&settings.repositories(), &mut found) {
         match path.extension().and_then(|ending| ending.to_str()) {
-            Some("git") => match look_at_clone(settings, &path, &mut found) {
+            Some("git") => match audit_clone(settings, &path, &mut found) {
                 Ok(worktrees) => known.extend(worktrees),
                 Err(error) => {
-                    found.push(Blemish::Unreadable { what: path, why: in_words(error) });
+                    found.push(WorkFinding::Unreadable { what: path, why: in_words(error) });
                 }
             },
             Some("unfinished") if !is_busy(&path) => {
-                found.push(Blemish::Unfinished { folder: path });
+                found.push(WorkFinding::Unfinished { folder: path });
             }
-            Some("lock") => found.extend(look_who_works(&path)),
+            Some("lock") => found.extend(audit_lock_holder(&path)),
             Some(_) | None => {}
         }
     }
     let unreadable = |path: &Path| {
         let clone = issue_of(path).map(|issue| settings.clone_of(&issue));
-        let is = |b: &Blemish| matches!(b, Blemish::Unreadable { what, .. } if Some(what) == clone.as_ref());
+        let is = |b: &WorkFinding| matches!(b, WorkFinding::Unreadable { what, .. } if Some(what) == clone.as_ref());
         found.iter().any(is)
     };
     let mut folders = Vec::new();
     let mut trouble = Vec::new();
     for folder in entries(&settings.worktrees(), &mut trouble) {
         if issue_of(&folder).is_none() {
-            folders.push(Blemish::Foreign { folder });
+            folders.push(WorkFinding::Foreign { folder });
         } else if !known.iter().any(|entry| entry.folder == folder) && !unreadable(&folder) {
-            folders.push(Blemish::NoWorktree { folder });
+            folders.push(WorkFinding::NoWorktree { folder });
         }
     }
     found.extend(folders);
@@ -99,20 +98,22 @@ pub(crate) fn issue_of(folder: &Path) -> Option<IssueRef> {
 }
 
 /// Mends what can be mended without a loss, or says why not.
-pub(crate) fn mend(blemish: &Blemish) -> Result<(), String> {
-    match blemish {
-        Blemish::Gone { clone, folder, branch: Some(_) } => {
+pub(crate) fn mend(finding: &WorkFinding) -> Result<(), String> {
+    match finding {
+        WorkFinding::Gone { clone, folder, branch: Some(_) } => {
             forget_worktree(clone, folder).map_err(in_words)
         }
-        Blemish::GitLock { clone, file, places, by: None } => remove_git_lock(clone, file, places),
-        Blemish::Gone { branch: None, .. }
-        | Blemish::GitLock { by: Some(_), .. }
-        | Blemish::NoWorktree { .. }
-        | Blemish::Foreign { .. }
-        | Blemish::Busy { .. }
-        | Blemish::Branch { .. }
-        | Blemish::Unfinished { .. }
-        | Blemish::Unreadable { .. } => Err("only a person can tell what to do".into()),
+        WorkFinding::GitLock { clone, file, places, by: None } => {
+            remove_git_lock(clone, file, places)
+        }
+        WorkFinding::Gone { branch: None, .. }
+        | WorkFinding::GitLock { by: Some(_), .. }
+        | WorkFinding::NoWorktree { .. }
+        | WorkFinding::Foreign { .. }
+        | WorkFinding::Busy { .. }
+        | WorkFinding::Branch { .. }
+        | WorkFinding::Unfinished { .. }
+        | WorkFinding::Unreadable { .. } => Err("only a person can tell what to do".into()),
     }
 }
 
@@ -125,13 +126,13 @@ pub(crate) fn runs(settings: &AgentSettings) -> io::Result<Vec<RunLeft>> {
 
 /// Whether something of a run lives. Not for a run that may be about to begin.
 pub(crate) fn is_run_held(folder: &Path) -> bool {
-    // What cannot be looked at counts as held.
-    lock::is_flocked(&RunDir::at(folder).file("lock")).unwrap_or(true)
+    // What cannot be inspected counts as held.
+    RunDir::at(folder).is_locked().unwrap_or(true)
 }
 
 /// Removes a run's folder, unless something of the run lives.
 pub(crate) fn remove_run(folder: &Path) -> Result<(), String> {
-    match leftover::remove(&RunDir::at(folder)) {
+    match remains::remove(&RunDir::at(folder)) {
         Ok(true) => Ok(()),
         Ok(false) => Err("something of the run lives".into()),
         Err(error) => Err(error.to_string()),
@@ -144,33 +145,33 @@ pub(crate) fn marked(settings: &AgentSettings) -> io::Result<Vec<Marked>> {
     Ok(found.into_iter().map(|(process, run)| Marked { process, run }).collect())
 }
 
-fn look_at_clone(
+fn audit_clone(
     settings: &AgentSettings,
     clone: &Path,
-    found: &mut Vec<Blemish>,
+    found: &mut Vec<WorkFinding>,
 ) -> Result<Vec<WorktreeEntry>, GitError> {
     let nothing = File::open("/dev/null")
         .map_err(|error| GitError::Refused(format!("cannot open /dev/null: {error}")))?;
     let git =
-        Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_LOOK_MS_MAX, guard: None };
+        Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_INSPECT_MS_MAX, guard: None };
     let worktrees = worktrees(&git, clone)?;
     let ours = settings.worktrees();
     for entry in worktrees.iter().filter(|entry| entry.folder.starts_with(&ours)) {
         if !entry.folder.exists() {
-            found.push(Blemish::Gone {
+            found.push(WorkFinding::Gone {
                 clone: clone.into(),
                 folder: entry.folder.clone(),
                 branch: entry.branch.clone(),
             });
         }
     }
-    look_at_locks(clone, &worktrees, found);
+    audit_locks(clone, &worktrees, found);
     let format = "--format=%(refname:short) %(worktreepath)";
     for line in git.run(clone, &["for-each-ref", format, "refs/heads/issue-*"])?.lines() {
         if let Some((branch, "")) = line.split_once(' ')
             && branch.strip_prefix("issue-").is_some_and(|number| number.parse::<u64>().is_ok())
         {
-            found.push(Blemish::Branch { clone: clone.into(), branch: branch.into() });
+            found.push(WorkFinding::Branch { clone: clone.into(), branch: branch.into() });
         }
     }
     Ok(worktrees)
@@ -185,12 +186,12 @@ fn worktrees(git: &Git<'_>, clone: &Path) -> Result<Vec<WorktreeEntry>, GitError
 /// Files that a git which was killed leaves, and on which every later one fails.
 const CLONE_LOCKS: [&str; 4] = ["HEAD.lock", "config.lock", "packed-refs.lock", "shallow.lock"];
 
-fn look_at_locks(clone: &Path, worktrees: &[WorktreeEntry], found: &mut Vec<Blemish>) {
+fn audit_locks(clone: &Path, worktrees: &[WorktreeEntry], found: &mut Vec<WorkFinding>) {
     let mut add = |file: PathBuf, places: Vec<PathBuf>| {
         // Whoever works on the repository under its lock makes such files, too.
         if file.exists() && !is_busy(clone) {
             let by = somebody_in(&places).unwrap_or(Some(0));
-            found.push(Blemish::GitLock { clone: clone.into(), file, places, by });
+            found.push(WorkFinding::GitLock { clone: clone.into(), file, places, by });
         }
     };
     for entry in worktrees {
@@ -226,14 +227,14 @@ fn is_busy(clone: &Path) -> bool {
 }
 
 /// A git that works under a repository's lock has it as its standard input.
-fn look_who_works(lock: &Path) -> Option<Blemish> {
+fn audit_lock_holder(lock: &Path) -> Option<WorkFinding> {
     if !lock::is_flocked(lock).ok()? {
         return None;
     }
     let gits = tree::reading(lock).ok()?;
     let ages = gits.iter().filter_map(|git| Some((git.age_ms().ok()?, git.pid)));
     let (for_ms, pid) = ages.max()?;
-    Some(Blemish::Busy { clone: lock.with_extension("git"), pid, for_ms })
+    Some(WorkFinding::Busy { clone: lock.with_extension("git"), pid, for_ms })
 }
 
 fn with_lock<T>(
@@ -242,7 +243,7 @@ fn with_lock<T>(
 ) -> Result<T, GitError> {
     let patience_ms = limits::REPOSITORY_BUSY_MS_MAX;
     let lock = repository::lock_file(&clone.with_extension("lock"), &never(), patience_ms)?;
-    work(&Git { lock: &lock, stop: &never(), timeout_ms: limits::GIT_LOOK_MS_MAX, guard: None })
+    work(&Git { lock: &lock, stop: &never(), timeout_ms: limits::GIT_INSPECT_MS_MAX, guard: None })
 }
 
 /// What `git worktree prune` does, for one worktree alone: its branch keeps the commits.
@@ -268,9 +269,9 @@ fn remove_git_lock(clone: &Path, file: &Path, places: &[PathBuf]) -> Result<(), 
     removed.map_err(in_words)
 }
 
-fn entries(folder: &Path, found: &mut Vec<Blemish>) -> Vec<PathBuf> {
+fn entries(folder: &Path, found: &mut Vec<WorkFinding>) -> Vec<PathBuf> {
     sorted_entries(folder).unwrap_or_else(|error| {
-        found.push(Blemish::Unreadable { what: folder.into(), why: error.to_string() });
+        found.push(WorkFinding::Unreadable { what: folder.into(), why: error.to_string() });
         Vec::new()
     })
 }
@@ -281,7 +282,7 @@ fn sorted_entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let entries = entries.flatten().take(limits::ENTRIES_LOOKED_AT_MAX);
+    let entries = entries.flatten().take(limits::ENTRIES_READ_MAX);
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
     Ok(paths)

@@ -3,7 +3,7 @@
 use crate::agent::repository::Traces;
 use crate::agent::result::Deferral;
 use crate::executor::Stop;
-use crate::job::{Account, Reason, Report};
+use crate::job::{Reason, Report, Usage};
 use crate::process::run::{Cause, ExitRecord};
 use crate::time::Timestamp;
 
@@ -39,8 +39,8 @@ pub(super) struct Evidence<'e> {
     pub traces: &'e Traces,
     /// Commits of earlier attempts of the job that came to nothing.
     pub commits_before: u32,
-    /// The word that the worker passed on, if it did.
-    pub told: Option<Stop>,
+    /// The request to stop that the worker passed on, if it did.
+    pub stop_sent: Option<Stop>,
     /// Whether this was the reminder already.
     pub was_reminded: bool,
     /// What the agent said last, in lines.
@@ -60,7 +60,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
             signal: record.signal,
             commits: traces.commits,
             defer_ms: (reason == Reason::Deferred).then_some(LATER_MS),
-            account: evidence.earlier.map_or(Account::default(), account).plus(account(record)),
+            usage: evidence.earlier.map_or(Usage::default(), usage).plus(usage(record)),
             ..Report::new(reason, detail)
         })
     };
@@ -81,6 +81,14 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
                 commits(traces)
             ),
         ),
+        Cause::ProviderWait => over(
+            Reason::Deferred,
+            format!(
+                "it waited for its provider, and was ended after {}: {}",
+                span(record.wall_ms),
+                record.own_log.last().map_or("", String::as_str)
+            ),
+        ),
         Cause::StepLimit => over(
             Reason::StepLimit,
             format!(
@@ -97,7 +105,7 @@ pub(super) fn judge(evidence: &Evidence<'_>) -> Verdict {
                 commits(traces)
             ),
         ),
-        Cause::Terminated => match evidence.told {
+        Cause::Terminated => match evidence.stop_sent {
             Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
             Some(Stop::Shutdown) => over(Reason::Shutdown, "the worker was told to stop".into()),
             // A supervisor that ends a whole service, or a machine that goes down.
@@ -135,8 +143,8 @@ fn deferred(
     verdict
 }
 
-pub(super) fn account(record: &ExitRecord) -> Account {
-    Account {
+pub(super) fn usage(record: &ExitRecord) -> Usage {
+    Usage {
         wall_ms: record.wall_ms,
         cpu_ms: record.cpu_ms,
         peak_memory_kib: record.peak_memory_kib,
@@ -194,7 +202,7 @@ fn exited(evidence: &Evidence<'_>, over: impl Fn(Reason, String) -> Verdict) -> 
     }
     match (traces.is_dirty, evidence.was_reminded) {
         // It ended by itself just when it was to be ended: no more of it is wanted.
-        (true, false) => match evidence.told {
+        (true, false) => match evidence.stop_sent {
             None => Verdict::Remind,
             Some(Stop::Cancel) => over(Reason::Cancelled, "ended on request".into()),
             Some(Stop::Shutdown | Stop::Detach | Stop::LeaseLost) => {
@@ -228,25 +236,19 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::meter::Usage;
+    use crate::process::meter::ModelUsage;
 
     /// `exit 0, 2 commits, dirty, reminded, cancel …` to a reason.
     fn verdict(words: &str) -> String {
         let mut record = ExitRecord {
-            cause: Cause::Exited,
             exit_code: Some(0),
-            signal: None,
-            detail: String::new(),
             wall_ms: 1500,
-            cpu_ms: 0,
-            peak_memory_kib: 0,
-            log_bytes: 0,
-            left_behind: 0,
-            usage: Usage { cost_micros: 1_230_000, ..Usage::default() },
+            usage: ModelUsage { cost_micros: 1_230_000, ..ModelUsage::default() },
+            ..ExitRecord::of(Cause::Exited, String::new())
         };
         let mut result = Ok(None);
         let mut traces = Traces { commits: 0, is_dirty: false };
-        let mut told = None;
+        let mut stop_sent = None;
         let mut commits_before = 0;
         let mut was_reminded = false;
         let mut completion = Completion::Commits;
@@ -271,8 +273,8 @@ mod tests {
                 }
                 "garbled" => result = Err("expected value".into()),
                 "ended" => record.cause = Cause::Terminated,
-                "cancel" => told = Some(Stop::Cancel),
-                "shutdown" => told = Some(Stop::Shutdown),
+                "cancel" => stop_sent = Some(Stop::Cancel),
+                "shutdown" => stop_sent = Some(Stop::Shutdown),
                 "by-exit" => completion = Completion::Exit,
                 "locked" => last_lines = "Error: database is locked",
                 "busy" => last_lines = "Failed query: insert\nparams: 1",
@@ -286,7 +288,7 @@ mod tests {
             record: &record,
             traces: &traces,
             commits_before,
-            told,
+            stop_sent,
             was_reminded,
             last_lines,
             earlier: None,
@@ -298,7 +300,7 @@ mod tests {
             Verdict::Over(report) => {
                 assert_eq!(report.defer_ms.is_some(), report.reason == Reason::Deferred);
                 assert!(!report.detail.is_empty() || report.reason == Reason::StartFailed);
-                assert_eq!(report.account.wall_ms, 1500);
+                assert_eq!(report.usage.wall_ms, 1500);
                 assert_eq!(report.pause, words.contains("later"), "{report:?}");
                 assert_eq!(report.detail.contains("result file"), words.contains("garbled"));
                 report.reason.to_string()

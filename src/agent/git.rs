@@ -6,10 +6,10 @@ use std::process::Command;
 
 use crossbeam_channel::Receiver;
 
-use crate::agent::helper::{self, Bounds, Interrupted, Orphan, Output};
 use crate::executor::Stop;
 use crate::job::limits;
 use crate::process::command;
+use crate::process::helper::{self, Bounds, Interrupted, Orphan, Output};
 
 /// Runs git commands while holding a repository's lock.
 pub(super) struct Git<'g> {

@@ -1,30 +1,30 @@
 //! What an agent's log tells: its session, and its last words.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::job::limits;
+use crate::process::safe_file;
 
 /// The last words of an agent, at most this many bytes.
 const LAST_WORDS_BYTES_MAX: u64 = 2000;
 
 #[derive(Deserialize)]
-struct Line {
+struct SessionLine {
     #[serde(rename = "sessionID")]
     session: String,
 }
 
 /// The session that a run names in its output: the first JSON line with a `sessionID`.
 pub(super) fn session(log: &Path, from: u64) -> io::Result<Option<String>> {
-    let mut file = File::open(log)?;
+    let mut file = safe_file::open_regular(log)?;
     file.seek(SeekFrom::Start(from))?;
     let mut reader = BufReader::new(file.take(limits::SESSION_SEARCH_BYTES_MAX));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
-        if let Ok(Line { session }) = serde_json::from_slice(&line)
+        if let Ok(SessionLine { session }) = serde_json::from_slice(&line)
             && is_session_id(&session)
         {
             return Ok(Some(session));
@@ -43,11 +43,7 @@ fn is_session_id(text: &str) -> bool {
 
 /// The end of a run's output, without terminal codes and without events.
 pub(super) fn last_lines(log: &Path, from: u64) -> io::Result<String> {
-    let mut file = File::open(log)?;
-    let end = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(from.max(end.saturating_sub(LAST_WORDS_BYTES_MAX))))?;
-    let mut bytes = Vec::new();
-    file.take(LAST_WORDS_BYTES_MAX).read_to_end(&mut bytes)?;
+    let bytes = safe_file::read_tail(log, from, LAST_WORDS_BYTES_MAX)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let plain = anstream::adapter::strip_str(&text).to_string();
     let lines = plain.lines().map(str::trim);

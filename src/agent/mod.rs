@@ -9,8 +9,6 @@ pub(crate) mod checkup;
 mod completion;
 pub(crate) mod git;
 pub(crate) mod git_version;
-mod helper;
-mod leftover;
 mod log;
 mod message;
 mod repository;
@@ -33,17 +31,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::executor::{Control, Ending, Executor, Found, Stop, is_lease_lost};
 use crate::failpoint;
-use crate::job::{Account, IssueRef, Job, JobId, Reason, Report, Run, Session, limits};
+use crate::job::{IssueRef, Job, JobId, Reason, Report, Run, Session, Usage, limits};
+use crate::process::helper::Orphan;
 use crate::process::identity::{self, Identity};
-use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec, read_json, write_json};
+use crate::process::remains::{self, Left};
+use crate::process::run::{
+    Cause, ExitRecord, RESULT, RunDir, RunSpec, TEMPORARY_FOLDER, read_json, write_json,
+};
 use crate::process::spawn::{self, Running};
 use crate::queue::QueueError;
-use crate::time::{self, Timestamp};
+use crate::time::Timestamp;
 
 use self::base_session::{CopyError, Copying};
 use self::completion::{Evidence, Verdict, judge};
 use self::git::GitError;
-use self::helper::Orphan;
 use self::repository::{Traces, Worktree};
 
 pub use self::completion::Completion;
@@ -170,9 +171,6 @@ fn environment_removed() -> impl Iterator<Item = &'static str> {
 /// 2 where a worker died before its agent began.
 const ROUNDS: u32 = 2;
 
-/// Where a run's agent says what became of it.
-const RESULT: &str = "result.json";
-
 /// One of them.
 struct Round {
     /// From 1.
@@ -186,8 +184,8 @@ struct OverRun<'r> {
     dir: &'r RunDir,
     plan: &'r Plan,
     record: &'r ExitRecord,
-    /// The word that was passed on, if one was.
-    told: Option<Stop>,
+    /// The request to stop that was passed on, if one was.
+    stop_sent: Option<Stop>,
     now: Timestamp,
 }
 
@@ -217,63 +215,63 @@ impl Plan {
 }
 
 /// Why an attempt ends without a verdict.
-enum Cut {
+enum EarlyExit {
     LeftAlone,
     Over(Box<Report>),
 }
 
-impl From<Report> for Cut {
-    fn from(report: Report) -> Cut {
-        Cut::Over(Box::new(report))
+impl From<Report> for EarlyExit {
+    fn from(report: Report) -> EarlyExit {
+        EarlyExit::Over(Box::new(report))
     }
 }
 
-impl From<GitError> for Cut {
-    fn from(error: GitError) -> Cut {
+impl From<GitError> for EarlyExit {
+    fn from(error: GitError) -> EarlyExit {
         match error {
-            GitError::Stopped(stop) => cut_by(stop),
+            GitError::Stopped(stop) => early_exit_on(stop),
             GitError::Network(why) => Report::new(Reason::Deferred, why).into(),
             GitError::Refused(why) => Report::new(Reason::WorktreeFailed, why).into(),
         }
     }
 }
 
-impl From<QueueError> for Cut {
-    fn from(error: QueueError) -> Cut {
+impl From<QueueError> for EarlyExit {
+    fn from(error: QueueError) -> EarlyExit {
         match &error {
-            error if is_lease_lost(error) => Cut::LeftAlone,
+            error if is_lease_lost(error) => EarlyExit::LeftAlone,
             // What is recorded is what counts, also of a run that is over: whoever looks next, when
             // the store answers, goes on from there.
             QueueError::Store(_) => {
                 tracing::warn!(%error, "the store does not answer; the job is looked at again");
-                Cut::LeftAlone
+                EarlyExit::LeftAlone
             }
             error => Report::new(Reason::StartFailed, error.to_string()).into(),
         }
     }
 }
 
-/// What a word means to a job whose agent has not started.
-fn cut_by(stop: Stop) -> Cut {
+/// What a request to stop means to a job whose agent has not started.
+fn early_exit_on(stop: Stop) -> EarlyExit {
     match stop {
         Stop::Cancel => Report::new(Reason::Cancelled, "ended on request").into(),
         Stop::Shutdown | Stop::Detach => {
             Report::new(Reason::Shutdown, "the worker stopped before the agent started").into()
         }
-        Stop::LeaseLost => Cut::LeftAlone,
+        Stop::LeaseLost => EarlyExit::LeftAlone,
     }
 }
 
-fn start_failed(what: &str) -> impl Fn(io::Error) -> Cut + use<'_> {
+fn start_failed(what: &str) -> impl Fn(io::Error) -> EarlyExit + use<'_> {
     move |error| Report::new(Reason::StartFailed, format!("cannot {what}: {error}")).into()
 }
 
 /// After a panic nobody knows what runs: the next worker looks.
-fn ending(done: thread::Result<Result<Report, Cut>>) -> Ending {
+fn ending(done: thread::Result<Result<Report, EarlyExit>>) -> Ending {
     match done {
         Ok(Ok(report)) => Ending::Over(report),
-        Ok(Err(Cut::Over(report))) => Ending::Over(*report),
-        Ok(Err(Cut::LeftAlone)) | Err(_) => Ending::LeftAlone,
+        Ok(Err(EarlyExit::Over(report))) => Ending::Over(*report),
+        Ok(Err(EarlyExit::LeftAlone)) | Err(_) => Ending::LeftAlone,
     }
 }
 
@@ -283,11 +281,11 @@ impl Executor for AgentExecutor {
     }
 
     fn resume(&self, job: &Job, control: &Control) -> Ending {
-        ending(catch_unwind(AssertUnwindSafe(|| self.go_on(job, control))))
+        ending(catch_unwind(AssertUnwindSafe(|| self.resume_attempt(job, control))))
     }
 
     fn inspect(&self, job: &Job) -> Found {
-        self.look_at(job)
+        self.inspect_left(job)
     }
 
     fn leftovers(&self) -> Vec<JobId> {
@@ -304,7 +302,7 @@ impl Executor for AgentExecutor {
 
     fn tidy(&self, id: JobId) {
         for folder in self.runs_of(id) {
-            let removed = leftover::remove(&RunDir::at(&folder));
+            let removed = remains::remove(&RunDir::at(&folder));
             // Another worker may tidy up at the same time.
             if let Some(error) = removed.err().filter(|e| e.kind() != io::ErrorKind::NotFound) {
                 tracing::warn!(folder = %folder.display(), %error, "cannot remove");
@@ -326,7 +324,7 @@ impl AgentExecutor {
         Ok(AgentExecutor { settings })
     }
 
-    fn attempt(&self, job: &Job, control: &Control) -> Result<Report, Cut> {
+    fn attempt(&self, job: &Job, control: &Control) -> Result<Report, EarlyExit> {
         let worktree = repository::prepare(&self.settings, &job.issue, control.stop())?;
         tracing::debug!(job = %job.id, "worktree ready");
         failpoint::here("worktree_made");
@@ -344,26 +342,27 @@ impl AgentExecutor {
         worktree: &Worktree,
         mut session: Session,
         mut round: Round,
-    ) -> Result<Report, Cut> {
+    ) -> Result<Report, EarlyExit> {
         for _ in 0..ROUNDS {
             let number = round.number;
             let name = format!("{}-{}-{number}", job.id, control.token());
             let dir = RunDir::at(&self.settings.runs().join(name));
-            let (running, plan) = self.start(job, control, worktree, &session, &dir, round)?;
+            let (running, run, plan) = self.start(job, control, worktree, &session, &dir, round)?;
             let shim = running.identity;
+            let nonce = running.nonce.clone();
             // A child is waited for, so that it does not stay as a zombie.
             let learns = self.settings.command.has_sessions();
-            let told = self.attend(
+            let stop_sent = self.attend(
                 control,
                 &dir,
                 shim,
                 move |_| running.wait(),
                 || learns && !self.learn_session(job, control, &mut session, &plan),
             )?;
-            let record = self.record_of(&dir)?;
+            let record = self.record_of(&dir, &run, &nonce)?;
             self.learn_session(job, control, &mut session, &plan);
             let over =
-                OverRun { dir: &dir, plan: &plan, record: &record, told, now: control.now() };
+                OverRun { dir: &dir, plan: &plan, record: &record, stop_sent, now: control.now() };
             match self.verdict(job, &over)? {
                 Verdict::Remind => {
                     tracing::info!(job = %job.id, "no commit, but changes: reminding the agent");
@@ -385,7 +384,7 @@ impl AgentExecutor {
         job: &Job,
         control: &Control,
         worktree: &Worktree,
-    ) -> Result<Session, Cut> {
+    ) -> Result<Session, EarlyExit> {
         let folder = worktree.folder.to_string_lossy().into_owned();
         let now = control.now();
         let known = control.session(job)?;
@@ -411,12 +410,13 @@ impl AgentExecutor {
         control: &Control,
         worktree: &Worktree,
         session: &mut Session,
-    ) -> Result<(), Cut> {
+    ) -> Result<(), EarlyExit> {
         let Some(base) = &self.settings.base_session else { return Ok(()) };
         if session.id.is_some() {
             return Ok(());
         }
-        let command = self.settings.command.fill(&self.values(job, worktree, session));
+        let command =
+            self.settings.command.fill(&self.values(job, worktree, session, Path::new("")));
         let copy = base_session::copy(&Copying {
             program: command.first().map_or("", String::as_str),
             base,
@@ -426,7 +426,7 @@ impl AgentExecutor {
             orphan: Orphan::IsKilledBy(&self.settings.shim),
         });
         session.id = Some(copy.map_err(|error| match error {
-            CopyError::Stopped(stop) => cut_by(stop),
+            CopyError::Stopped(stop) => early_exit_on(stop),
             CopyError::Failed(why) => {
                 Report::new(Reason::StartFailed, self.without_secrets(why)).into()
             }
@@ -454,7 +454,12 @@ impl AgentExecutor {
         is_named
     }
 
-    fn save_session(&self, job: &Job, control: &Control, session: &mut Session) -> Result<(), Cut> {
+    fn save_session(
+        &self,
+        job: &Job,
+        control: &Control,
+        session: &mut Session,
+    ) -> Result<(), EarlyExit> {
         session.last_job = job.id;
         session.used_at = control.now();
         Ok(control.save_session(session.clone())?)
@@ -487,7 +492,7 @@ impl AgentExecutor {
         entries.flatten().map(|entry| entry.path()).filter(ours).collect()
     }
 
-    /// Starts the agent: shim, gate, record, and only then the word. What another holder of the
+    /// Starts the agent: shim, gate, record, and only then the go-ahead. What another holder of the
     /// job could see is written by the shim, past its gate: this worker may be stopped at any line,
     /// and go on when the job is another's.
     fn start(
@@ -498,30 +503,36 @@ impl AgentExecutor {
         session: &Session,
         dir: &RunDir,
         round: Round,
-    ) -> Result<(Running, Plan), Cut> {
+    ) -> Result<(Running, Run, Plan), EarlyExit> {
         dir.create().map_err(start_failed("make the run's folder"))?;
         let log = self.settings.log(job.id);
         let text = if round.number == 1 { &job.message } else { message::REMINDER };
-        let places = message::write_message(job, worktree, text, dir)
+        message::write_message(job, worktree, text, dir)
             .map_err(start_failed("write the message"))?;
         failpoint::here("message_written");
-        let spec = RunSpec { places, ..self.spec(job, worktree, session, dir) };
+        let spec = self.spec(job, worktree, session, dir);
         dir.write_spec(&spec).map_err(start_failed("write the run's spec"))?;
         failpoint::here("before_shim");
         tracing::debug!(job = %job.id, "starting the shim");
-        let gated = spawn::spawn(&self.settings.shim, dir, &self.settings.secrets)
-            .map_err(start_failed("start the shim"))?;
+        let gated = spawn::spawn(
+            &self.settings.shim,
+            dir,
+            &spec.environment_removed,
+            &self.settings.secrets,
+        )
+        .map_err(start_failed("start the shim"))?;
         tracing::debug!(job = %job.id, pid = gated.identity().pid, "the shim is at its gate");
         failpoint::here("shim_at_gate");
         let boot_id = identity::boot_id().map_err(start_failed("read the boot id"))?;
-        control.record_run(Run {
+        let run = Run {
             pid: gated.identity().pid,
             start_time: gated.identity().start_time,
             boot_id,
             folder: dir.name(),
             started_at: control.now(),
             round: round.number,
-        })?;
+        };
+        control.record_run(run.clone())?;
         failpoint::here("run_recorded");
         let log_from = message::begin_log(&log, job, round.number, control.now())
             .map_err(start_failed(&format!("write the log {}", log.display())))?;
@@ -536,22 +547,23 @@ impl AgentExecutor {
         };
         write_json(&dir.file("plan.json"), &plan).map_err(start_failed("write the run's plan"))?;
         failpoint::here("plan_written");
-        // A word that came in the meantime: nothing has run yet, and dropping the gate keeps it so.
+        // A request to stop that came in the meantime: nothing has run yet, and dropping the gate
+        // keeps it so.
         if let Ok(stop) = control.stop().try_recv() {
-            return Err(cut_by(stop));
+            return Err(early_exit_on(stop));
         }
         failpoint::here("before_gate");
         let running = gated.open().map_err(start_failed("open the gate"))?;
         failpoint::here("gate_opened");
         let pid = running.identity.pid;
         tracing::info!(job = %job.id, issue = %job.issue, pid, "agent started");
-        Ok((running, plan))
+        Ok((running, run, plan))
     }
 
-    fn values(&self, job: &Job, worktree: &Worktree, session: &Session) -> Values {
+    fn values(&self, job: &Job, worktree: &Worktree, session: &Session, message: &Path) -> Values {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         Values {
-            message_file: text(&message::message_file(&worktree.folder)),
+            message_file: text(message),
             session: session.id.clone().unwrap_or_default(),
             worktree: text(&worktree.folder),
             job: job.id.to_string(),
@@ -562,9 +574,11 @@ impl AgentExecutor {
     }
 
     fn spec(&self, job: &Job, worktree: &Worktree, session: &Session, dir: &RunDir) -> RunSpec {
-        let values = self.values(job, worktree, session);
+        let message = dir.agent_file(message::MESSAGE);
+        let values = self.values(job, worktree, session, &message);
         let run = dir.path().to_string_lossy().into_owned();
-        let result = dir.file(RESULT).to_string_lossy().into_owned();
+        let result = dir.agent_file(RESULT).to_string_lossy().into_owned();
+        let temporary = dir.agent_file(TEMPORARY_FOLDER).to_string_lossy().into_owned();
         let environment = [
             ("KUGETSU_MESSAGE_FILE", &values.message_file),
             ("KUGETSU_SESSION", &values.session),
@@ -575,11 +589,12 @@ impl AgentExecutor {
             ("KUGETSU_BRANCH", &values.branch),
             ("KUGETSU_RUN", &run),
             ("KUGETSU_RESULT", &result),
+            ("TMPDIR", &temporary),
         ];
         RunSpec {
             arguments: self.settings.command.fill(&values),
             folder: worktree.folder.clone(),
-            stdin: message::message_file(&worktree.folder),
+            stdin: message,
             log: self.settings.log(job.id),
             places: Vec::new(),
             environment: environment.map(|(name, value)| (name.into(), value.clone())).into(),
@@ -590,10 +605,14 @@ impl AgentExecutor {
             idle_ms: self.settings.idle_ms,
             steps_max: self.settings.steps_max,
             cost_micros_max: self.settings.cost_micros_max,
+            steps: Vec::new(),
+            sandbox: None,
+            untrusted: vec![self.settings.worktrees()],
         }
     }
 
-    /// Waits for the shim, and passes words on to it; gives the word, if there was one. Calls
+    /// Waits for the shim, and passes requests to stop on to it; gives the request, if there was
+    /// one. Calls
     /// `learn` now and then, for as long as it wants to be. From here on the agent may be alive, so
     /// whatever goes wrong leaves it to the next worker.
     fn attend(
@@ -603,33 +622,33 @@ impl AgentExecutor {
         shim: Identity,
         wait: impl FnOnce(&RunDir) -> io::Result<()> + Send + 'static,
         mut learn: impl FnMut() -> bool,
-    ) -> Result<Option<Stop>, Cut> {
+    ) -> Result<Option<Stop>, EarlyExit> {
         let (sender, ended) = bounded(1);
         let waiter = thread::Builder::new().name("shim".into());
         let waited_for = dir.clone();
         if let Err(error) = waiter.spawn(move || sender.send(wait(&waited_for))) {
             tracing::error!(%error, "no thread to wait for the agent");
-            return Err(Cut::LeftAlone);
+            return Err(EarlyExit::LeftAlone);
         }
-        let mut told = None;
+        let mut stop_sent = None;
         let mut patience = never();
-        let mut look_ms = limits::SESSION_LOOK_MS_FIRST;
-        let mut look = after(Duration::from_millis(look_ms));
+        let mut poll_ms = limits::SESSION_POLL_MS_FIRST;
+        let mut poll = after(Duration::from_millis(poll_ms));
         loop {
             select! {
                 recv(ended) -> _ => {
                     failpoint::here("agent_ended");
-                    return Ok(told);
+                    return Ok(stop_sent);
                 }
-                recv(look) -> _ => {
-                    look_ms = (2 * look_ms).min(limits::SESSION_LOOK_MS_MAX);
-                    look = if learn() { after(Duration::from_millis(look_ms)) } else { never() };
+                recv(poll) -> _ => {
+                    poll_ms = (2 * poll_ms).min(limits::SESSION_POLL_MS_MAX);
+                    poll = if learn() { after(Duration::from_millis(poll_ms)) } else { never() };
                 }
                 recv(control.stop()) -> stop => match stop.unwrap_or(Stop::LeaseLost) {
-                    Stop::Detach | Stop::LeaseLost => return Err(Cut::LeftAlone),
+                    Stop::Detach | Stop::LeaseLost => return Err(EarlyExit::LeftAlone),
                     stop @ (Stop::Cancel | Stop::Shutdown) => {
-                        if told.replace(stop).is_none() {
-                            if let Err(error) = leftover::tell_to_end(dir, shim) {
+                        if stop_sent.replace(stop).is_none() {
+                            if let Err(error) = remains::request_end(dir, shim) {
                                 tracing::error!(pid = shim.pid, %error, "cannot signal the shim");
                             }
                             patience = after(self.ending_time());
@@ -646,14 +665,17 @@ impl AgentExecutor {
         }
     }
 
-    /// How a run ended whose shim was ours.
-    fn record_of(&self, dir: &RunDir) -> Result<ExitRecord, Cut> {
-        match dir.exit_record() {
-            Ok(Some(record)) => Ok(record),
-            Ok(None) => Err(self.without_record(dir)),
-            Err(error) => {
-                Err(self.lost(dir, &format!("the exit record cannot be read: {error}")).into())
+    /// How a run ended whose shim was ours: nothing of it may go on.
+    fn record_of(&self, dir: &RunDir, run: &Run, nonce: &str) -> Result<ExitRecord, EarlyExit> {
+        match self.what_is_left(dir, run, Some(nonce))? {
+            Left::Record(record) => Ok(*record),
+            Left::NothingRan => {
+                let why = "the shim ended before the agent started";
+                Err(Report::new(Reason::StartFailed, why).into())
             }
+            Left::Vanished(why) => Err(self.lost(dir, &why).into()),
+            // Something of it lives on: the issue stays taken, and recovery looks again.
+            Left::Supervised | Left::Orphaned => Err(EarlyExit::LeftAlone),
         }
     }
 
@@ -662,43 +684,18 @@ impl AgentExecutor {
         Duration::from_millis(2 * self.settings.kill_grace_ms + limits::SHIM_READY_MS_MAX)
     }
 
-    /// The shim was killed: nothing of its run may go on.
-    fn without_record(&self, dir: &RunDir) -> Cut {
-        let deadline = time::monotonic() + self.ending_time();
-        match leftover::kill_until_gone(dir, deadline) {
-            Ok(true) => {}
-            // Something of it lives on: the issue stays taken, and recovery looks again.
-            Ok(false) | Err(_) => return Cut::LeftAlone,
-        }
-        match dir.is_started() {
-            Ok(false) => {
-                let why = "the shim ended before the agent started";
-                Report::new(Reason::StartFailed, why).into()
-            }
-            Ok(true) | Err(_) => {
-                // One that failed by itself has said why.
-                let said = log::last_lines(&dir.file("shim.log"), 0).unwrap_or_default();
-                let why = match said.strip_prefix("error: ") {
-                    Some(error) => format!("it cannot be known how the agent ended: {error}"),
-                    None => "the agent's shim was killed".into(),
-                };
-                self.lost(dir, &why).into()
-            }
-        }
-    }
-
     /// A run that nobody saw end. What it committed counts for the next attempt.
     fn lost(&self, dir: &RunDir, why: &str) -> Report {
         let plan: Option<Plan> = read_json(&dir.file("plan.json")).unwrap_or_default();
         let traces = plan.as_ref().and_then(|plan| plan.traces().ok());
         let commits = traces.map_or(0, |traces| traces.commits);
         let earlier = plan.and_then(|plan| plan.earlier);
-        let account = earlier.map_or(Account::NOTHING, |earlier| completion::account(&earlier));
-        Report { commits, account, ..Report::new(Reason::Lost, why) }
+        let usage = earlier.map_or(Usage::NOTHING, |earlier| completion::usage(&earlier));
+        Report { commits, usage, ..Report::new(Reason::Lost, why) }
     }
 
-    fn verdict(&self, job: &Job, over: &OverRun<'_>) -> Result<Verdict, Cut> {
-        let OverRun { dir, plan, record, told, now } = *over;
+    fn verdict(&self, job: &Job, over: &OverRun<'_>) -> Result<Verdict, EarlyExit> {
+        let OverRun { dir, plan, record, stop_sent, now } = *over;
         let traces = match plan.traces() {
             Ok(traces) => traces,
             // What was ended is judged by why, whatever became of its worktree.
@@ -711,11 +708,11 @@ impl AgentExecutor {
             record,
             traces: &traces,
             commits_before: job.commits_of_failed_attempts(),
-            told,
+            stop_sent,
             was_reminded: plan.round > 1,
             last_lines: &self.without_secrets(last_lines),
             earlier: plan.earlier.as_ref(),
-            result: result::read(&dir.file(RESULT)),
+            result: result::read(dir),
             now,
         }))
     }

@@ -86,7 +86,7 @@ pub fn clone_repository(
 pub(super) fn traces(folder: &Path, before: &str, base: &str) -> Result<Traces, GitError> {
     let nothing = File::open("/dev/null").map_err(|error| refused("open /dev/null", &error))?;
     let git =
-        Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_LOOK_MS_MAX, guard: None };
+        Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_INSPECT_MS_MAX, guard: None };
     // What the base had already is not the agent's, also when it was merged in.
     let commits = git.run(folder, &["rev-list", "--count", "HEAD", "--not", before, base])?;
     let status = git.run(folder, &["status", "--porcelain"])?;
@@ -135,7 +135,7 @@ pub(super) fn lock_file(
     Ok(file)
 }
 
-/// Waits, unless there is a word to stop.
+/// Waits, unless there is a request to stop.
 fn wait(stop: &Receiver<Stop>, pause: Duration) -> Result<(), GitError> {
     match stop.recv_timeout(pause) {
         Ok(stop) => Err(GitError::Stopped(stop)),

@@ -1,12 +1,9 @@
 //! What an agent says of its run in the file named by `KUGETSU_RESULT`.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::Path;
-
 use serde::Deserialize;
 
 use crate::job::limits;
+use crate::process::run::RunDir;
 use crate::time::Timestamp;
 
 /// The wish to be asked again later.
@@ -28,14 +25,10 @@ struct Text {
 }
 
 /// `Ok(None)` when the agent said nothing. An error names what is wrong with what it said.
-pub(super) fn read(path: &Path) -> Result<Option<Deferral>, String> {
-    let mut text = String::new();
-    match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file
-            .and_then(|file| file.take(limits::RESULT_BYTES_MAX).read_to_string(&mut text))
-            .map_err(|error| error.to_string())?,
-    };
+pub(super) fn read(run: &RunDir) -> Result<Option<Deferral>, String> {
+    let bytes = run.result(limits::RESULT_BYTES_MAX).map_err(|error| error.to_string())?;
+    let Some(bytes) = bytes else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -54,11 +47,13 @@ mod tests {
     #[test]
     fn what_agents_say() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("result.json");
-        assert_eq!(read(&path), Ok(None), "nothing");
+        let run = RunDir::at(&folder.path().join("1-1-1"));
+        run.create().expect("a folder");
+        let path = run.agent_file(crate::process::run::RESULT);
+        assert_eq!(read(&run), Ok(None), "nothing");
         let said = |text: &str| {
             std::fs::write(&path, text).expect("a file");
-            read(&path)
+            read(&run)
         };
         let deferral = |reason: Option<&str>, pause| {
             let until = Timestamp(1_767_225_600_000);

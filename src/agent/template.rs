@@ -14,11 +14,11 @@
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
-    parts: Vec<Part>,
+    parts: Vec<Piece>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum Piece {
     Word(String),
     Optional(Vec<String>),
 }
@@ -75,20 +75,20 @@ impl Template {
             match (word.as_str(), optional.take()) {
                 ("[", None) => optional = Some(Vec::new()),
                 ("[", Some(_)) => return Err("'[' inside of '[ ]'".into()),
-                ("]", Some(words)) => parts.push(Part::Optional(words)),
+                ("]", Some(words)) => parts.push(Piece::Optional(words)),
                 ("]", None) => return Err("']' without '['".into()),
                 (_, Some(mut words)) => {
                     words.push(word);
                     optional = Some(words);
                 }
-                (_, None) => parts.push(Part::Word(word)),
+                (_, None) => parts.push(Piece::Word(word)),
             }
         }
         if optional.is_some() {
             return Err("'[' without ']'".into());
         }
         match parts.first() {
-            Some(Part::Word(program)) if !program.is_empty() => Ok(Template { parts }),
+            Some(Piece::Word(program)) if !program.is_empty() => Ok(Template { parts }),
             _ => Err("the command is empty".into()),
         }
     }
@@ -96,16 +96,16 @@ impl Template {
     /// The program as it is written, placeholders and all.
     pub(crate) fn program(&self) -> &str {
         match self.parts.first() {
-            Some(Part::Word(program)) => program,
-            Some(Part::Optional(_)) | None => "",
+            Some(Piece::Word(program)) => program,
+            Some(Piece::Optional(_)) | None => "",
         }
     }
 
     /// Whether the agent is told which session to continue.
     pub(crate) fn has_sessions(&self) -> bool {
         self.parts.iter().any(|part| match part {
-            Part::Word(word) => word.contains("{session}"),
-            Part::Optional(words) => words.iter().any(|word| word.contains("{session}")),
+            Piece::Word(word) => word.contains("{session}"),
+            Piece::Optional(words) => words.iter().any(|word| word.contains("{session}")),
         })
     }
 
@@ -114,9 +114,10 @@ impl Template {
         let mut arguments = Vec::new();
         for part in &self.parts {
             match part {
-                Part::Word(word) => arguments.push(fill_word(word, values)),
-                Part::Optional(words) if words.iter().any(|word| misses_a_value(word, values)) => {}
-                Part::Optional(words) => {
+                Piece::Word(word) => arguments.push(fill_word(word, values)),
+                Piece::Optional(words) if words.iter().any(|word| misses_a_value(word, values)) => {
+                }
+                Piece::Optional(words) => {
                     arguments.extend(words.iter().map(|word| fill_word(word, values)));
                 }
             }

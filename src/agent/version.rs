@@ -7,9 +7,9 @@ use std::io;
 
 use crossbeam_channel::never;
 
-use crate::agent::helper::{self, Bounds, Interrupted, Orphan};
 use crate::job::limits;
 use crate::process::command;
+use crate::process::helper::{self, Bounds, Interrupted, Orphan};
 
 /// A version of opencode. What follows the three numbers is not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -32,16 +32,16 @@ pub struct Workplace {
 }
 
 impl Workplace {
-    /// Looks. It only reads, and waits for nobody.
-    pub fn look(settings: &AgentSettings, issue: &IssueRef) -> Result<Workplace, String> {
+    /// Inspects it: only reads, and waits for nobody.
+    pub fn inspect(settings: &AgentSettings, issue: &IssueRef) -> Result<Workplace, String> {
         let nothing = File::open("/dev/null").map_err(|error| error.to_string())?;
         let git = Git {
             lock: &nothing,
             stop: &never(),
-            timeout_ms: limits::GIT_LOOK_MS_MAX,
+            timeout_ms: limits::GIT_INSPECT_MS_MAX,
             guard: None,
         };
-        look(settings, issue, &git).map_err(in_words)
+        inspect(settings, issue, &git).map_err(in_words)
     }
 
     /// Whether there is anything at all.
@@ -50,7 +50,7 @@ impl Workplace {
     }
 
     /// What would be lost with it, if anything.
-    pub fn worth(&self) -> Option<String> {
+    pub fn unsaved_work(&self) -> Option<String> {
         let commits = match self.unpushed {
             0 => None,
             1 => Some("1 commit that is on no branch of the remote".to_string()),
@@ -66,7 +66,7 @@ impl Workplace {
 /// no reason.
 ///
 /// `is_free` is asked while the repository is locked, so that no worker can begin to work there
-/// between the question and the removal. With `force`, what has worth goes too.
+/// between the question and the removal. With `force`, unsaved work goes too.
 pub fn remove_workplace(
     settings: &AgentSettings,
     issue: &IssueRef,
@@ -82,9 +82,9 @@ pub fn remove_workplace(
         timeout_ms: limits::GIT_MS_MAX,
         guard: Some(&settings.shim),
     };
-    let place = look(settings, issue, &git).map_err(in_words)?;
-    if let Some(worth) = place.worth().filter(|_| !force) {
-        return Err(worth);
+    let place = inspect(settings, issue, &git).map_err(in_words)?;
+    if let Some(unsaved) = place.unsaved_work().filter(|_| !force) {
+        return Err(unsaved);
     }
     if place.is_there && !force {
         let somebody = tree::somebody_in(&place.folder).map_err(|error| error.to_string())?;
@@ -122,7 +122,11 @@ fn remove(git: &Git<'_>, clone: &Path, place: &Workplace, force: bool) -> Result
     Ok(())
 }
 
-fn look(settings: &AgentSettings, issue: &IssueRef, git: &Git<'_>) -> Result<Workplace, GitError> {
+fn inspect(
+    settings: &AgentSettings,
+    issue: &IssueRef,
+    git: &Git<'_>,
+) -> Result<Workplace, GitError> {
     let clone = settings.clone_of(issue);
     let folder = settings.worktree(issue);
     let mut place = Workplace {

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::agent::AgentExecutor;
 use crate::cli::context::{CliError, Context};
 use crate::cli::each;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::Format;
 use crate::daemon;
 use crate::executor::Executor;
@@ -28,14 +28,14 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     each::apply(context, &queue, &arguments.ids, &Event::Cancel, arguments.format, |job| {
         let (id, issue) = (job.id, &job.issue);
         Ok(match job.lease() {
             Some(_) if daemon::is_orphan(&config.workers(), job, queue.now()) => {
-                // Nobody holds it: the look that a worker would take ends its agent.
+                // Nobody holds it: the inspection that a worker would make ends its agent.
                 AgentExecutor::new(config.agents())?.inspect(job);
                 format!("Cancelling {id}: {issue} (ending its agent; the next worker records it)")
             }

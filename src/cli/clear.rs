@@ -8,9 +8,9 @@ use crossbeam_channel::{bounded, select};
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::cli::context::{CliError, Context, print, print_note, words};
+use crate::cli::context::{CliError, Context, print, print_note, stop_requests};
 use crate::cli::each;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::Format;
 use crate::job::{Event, JobId, StateKind, limits};
 use crate::queue::Queue;
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     yes: bool,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let stats = queue.stats()?;
@@ -41,13 +41,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let asks = io::stdin().is_terminal() && !arguments.yes;
     if asks {
         let answer = ask(&format!("Remove {count} job(s), {} of them pending?", stats.pending))?;
-        if answer != Answer::Yes {
+        if answer != Confirmation::Yes {
             print_note("nothing was removed");
-            let interrupted = answer == Answer::Interrupted;
-            return Ok(if interrupted { Exit::Interrupted } else { Exit::General });
+            let interrupted = answer == Confirmation::Interrupted;
+            return Ok(if interrupted { CliExit::Interrupted } else { CliExit::General });
         }
     }
-    let mut exit = Exit::Success;
+    let mut exit = CliExit::Success;
     if arguments.force {
         exit = cancel_running(context, &queue)?;
     }
@@ -57,16 +57,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
+enum Confirmation {
     Yes,
     No,
     Interrupted,
 }
 
 /// Asks a person at a terminal. Ends the line of the question in any case.
-fn ask(question: &str) -> Result<Answer, CliError> {
+fn ask(question: &str) -> Result<Confirmation, CliError> {
     let mut stderr = io::stderr().lock();
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     write!(stderr, "{question} [y/N] ")?;
     stderr.flush()?;
     let (sender, answers) = bounded(1);
@@ -78,29 +78,33 @@ fn ask(question: &str) -> Result<Answer, CliError> {
     })?;
     let answer = select! {
         recv(answers) -> answer => answer.map_err(io::Error::other)??,
-        recv(words) -> _ => {
+        recv(stop_requests) -> _ => {
             writeln!(stderr)?;
-            return Ok(Answer::Interrupted);
+            return Ok(Confirmation::Interrupted);
         }
     };
     // From here on an interrupt does what it does everywhere.
-    thread::Builder::new().name("words".into()).spawn(move || {
-        if words.recv().is_ok() {
+    thread::Builder::new().name("stop-requests".into()).spawn(move || {
+        if stop_requests.recv().is_ok() {
             let _ = emulate_default_handler(SIGINT);
         }
     })?;
     if !answer.ends_with('\n') {
         writeln!(stderr)?;
     }
-    Ok(if matches!(answer.trim(), "y" | "Y" | "yes") { Answer::Yes } else { Answer::No })
+    Ok(if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Confirmation::Yes
+    } else {
+        Confirmation::No
+    })
 }
 
-fn cancel_running(context: &Context, queue: &Queue) -> Result<Exit, CliError> {
+fn cancel_running(context: &Context, queue: &Queue) -> Result<CliExit, CliError> {
     let limit = usize::try_from(limits::AGENTS_MAX).unwrap_or(usize::MAX);
     let query = ListQuery { states: vec![StateKind::Notified], issue: None, limit };
     let ids: Vec<JobId> = queue.list(&query)?.items.iter().map(|job| job.id).collect();
     if ids.is_empty() {
-        return Ok(Exit::Success);
+        return Ok(CliExit::Success);
     }
     each::apply(context, queue, &ids, &Event::Cancel, Format::Text, |job| {
         Ok(format!("Cancelling {}: {} (ending its agent)", job.id, job.issue))

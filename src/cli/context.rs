@@ -18,9 +18,9 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::config::{Config, ConfigError, KEYS, check_owner, duration_ms};
-use crate::daemon::Word;
+use crate::daemon::StopRequest;
 use crate::job::issue_ref::Malformed;
 use crate::job::{IssueRef, JobId, StateKind};
 use crate::queue::{Queue, QueueError};
@@ -30,19 +30,19 @@ use crate::time::{Clock, SystemClock};
 /// Why a command failed: for the person, and for the caller.
 #[derive(Debug)]
 pub(super) struct CliError {
-    pub exit: Exit,
+    pub exit: CliExit,
     pub message: String,
     /// The next step, if there is one.
     pub hint: Option<String>,
 }
 
 impl CliError {
-    pub fn new(exit: Exit, message: impl Into<String>) -> CliError {
+    pub fn new(exit: CliExit, message: impl Into<String>) -> CliError {
         CliError { exit, message: message.into(), hint: None }
     }
 
     pub fn general(message: impl Display) -> CliError {
-        CliError::new(Exit::General, message.to_string())
+        CliError::new(CliExit::General, message.to_string())
     }
 
     pub fn hint(self, hint: impl Into<String>) -> CliError {
@@ -50,7 +50,7 @@ impl CliError {
     }
 
     pub fn no_such_job(id: JobId) -> CliError {
-        CliError::new(Exit::NotFound, format!("there is no job {id}"))
+        CliError::new(CliExit::NotFound, format!("there is no job {id}"))
             .hint("`kugetsu queue list --state=all` lists them")
     }
 }
@@ -75,16 +75,16 @@ impl From<QueueError> for CliError {
             QueueError::Refused(refused) => match refused {
                 OpRefused::NoSuchJob(id) => CliError::no_such_job(id),
                 OpRefused::CapReached { .. } => {
-                    CliError::new(Exit::CapReached, refused.to_string())
+                    CliError::new(CliExit::CapReached, refused.to_string())
                         .hint("try again later, or `kugetsu queue enqueue` it")
                 }
-                OpRefused::IssueBusy(_) => CliError::new(Exit::CapReached, refused.to_string())
+                OpRefused::IssueBusy(_) => CliError::new(CliExit::CapReached, refused.to_string())
                     .hint("`kugetsu queue enqueue` runs a job after it"),
                 OpRefused::NoSuchSession(_) => {
-                    CliError::new(Exit::NotFound, format!("there is {refused}"))
+                    CliError::new(CliExit::NotFound, format!("there is {refused}"))
                         .hint("`kugetsu list` lists them")
                 }
-                OpRefused::Paused => CliError::new(Exit::CapReached, refused.to_string()),
+                OpRefused::Paused => CliError::new(CliExit::CapReached, refused.to_string()),
                 OpRefused::Transition(..) | OpRefused::Invalid(_) => CliError::general(refused),
             },
         }
@@ -93,8 +93,8 @@ impl From<QueueError> for CliError {
 
 fn from_store(error: &StoreError) -> CliError {
     match error {
-        StoreError::Busy { holder, .. } => {
-            CliError::new(Exit::StoreBusy, error.to_string()).hint(match holder {
+        StoreError::Busy { holder, .. } => CliError::new(CliExit::StoreBusy, error.to_string())
+            .hint(match holder {
                 Some(Holder { pid, is_stopped: true, .. }) => format!(
                     "let it go on (kill -CONT {pid}) or end it (kill -KILL {pid}), and try again"
                 ),
@@ -102,16 +102,15 @@ fn from_store(error: &StoreError) -> CliError {
                     format!("try again; if it stays so, look what process {pid} does")
                 }
                 None => "try again; if it stays so, look for a stopped kugetsu process".into(),
-            })
-        }
+            }),
         StoreError::Gone { .. } => CliError::general(error).hint(
             "the same command again uses the file that is there now, or makes a new, empty queue",
         ),
-        StoreError::Damaged { .. } => CliError::new(Exit::StoreDamaged, error.to_string()).hint(
+        StoreError::Damaged { .. } => CliError::new(CliExit::StoreDamaged, error.to_string()).hint(
             "keep the file; to begin an empty queue, stop every worker and move it away \
              (docs/STORAGE.md)",
         ),
-        StoreError::TooNew { .. } => CliError::new(Exit::StoreDamaged, error.to_string()),
+        StoreError::TooNew { .. } => CliError::new(CliExit::StoreDamaged, error.to_string()),
         StoreError::Io { source, .. } => match next_step(source.kind()) {
             Some(step) => CliError::general(error).hint(step),
             None => CliError::general(error),
@@ -286,18 +285,19 @@ pub(super) fn cannot_print(error: io::Error) -> CliError {
         .hint("only the output is lost: what the command changes is changed")
 }
 
-/// SIGTERM, SIGINT and SIGHUP as words to a worker.
-pub(super) fn words() -> Result<Receiver<Word>, CliError> {
+/// SIGTERM, SIGINT and SIGHUP as requests to stop a worker.
+pub(super) fn stop_requests() -> Result<Receiver<StopRequest>, CliError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    // More than three words say nothing that three do not.
-    let (sender, words) = bounded(3);
+    // More than three requests say nothing that three do not.
+    let (sender, stop_requests) = bounded(3);
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            let word = if signal == SIGINT { Word::Interrupt } else { Word::Terminate };
-            let _ = sender.try_send(word);
+            let request =
+                if signal == SIGINT { StopRequest::Interrupt } else { StopRequest::Terminate };
+            let _ = sender.try_send(request);
         }
     })?;
-    Ok(words)
+    Ok(stop_requests)
 }
 
 /// The time in log lines: all of it in a file, hours to seconds (UTC) on a screen.

@@ -14,9 +14,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::cli::context::{
-    CliError, Context, begin_logging, make_folder, parse_duration, print, print_note, words,
+    CliError, Context, begin_logging, make_folder, parse_duration, print, print_note, stop_requests,
 };
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::list::whole_number;
 use crate::cli::logs::LogReader;
 use crate::cli::render::{self, Format};
@@ -24,18 +24,18 @@ use crate::cli::worker;
 use crate::config::Config;
 use crate::job::limits;
 use crate::process::command;
-use crate::process::lock::{self, Holder, State};
+use crate::process::lock::{self, LockHolder, LockState};
 use crate::process::run::private_file;
 use crate::time::{Clock, SystemClock};
 use crate::worker::OnTerminate;
 
 /// What the background process says once it is at work.
 const READY: &str = "ready\n";
-/// How often to look at a log when nothing tells to.
+/// How often to look at a log without a wake-up.
 const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Subcommand)]
-pub(super) enum Verb {
+pub(super) enum DaemonVerb {
     /// Start a worker in the background; one that runs already is enough
     Start,
     /// End it, and wait until it has
@@ -76,17 +76,17 @@ pub(super) struct LogsArguments {
     lines: usize,
 }
 
-pub(super) fn run(context: &Context, verb: &Verb) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, verb: &DaemonVerb) -> Result<CliExit, CliError> {
     let config = context.config()?;
     match verb {
-        Verb::Start => start(context, &config),
-        Verb::Stop(arguments) => stop(&config, arguments),
-        Verb::Restart(arguments) => match stop(&config, arguments)? {
-            Exit::Success | Exit::NotFound => start(context, &config),
+        DaemonVerb::Start => start(context, &config),
+        DaemonVerb::Stop(arguments) => stop(&config, arguments),
+        DaemonVerb::Restart(arguments) => match stop(&config, arguments)? {
+            CliExit::Success | CliExit::NotFound => start(context, &config),
             exit => Ok(exit),
         },
-        Verb::Status(arguments) => status(context, &config, arguments),
-        Verb::Logs(arguments) => logs(&config, arguments),
+        DaemonVerb::Status(arguments) => status(context, &config, arguments),
+        DaemonVerb::Logs(arguments) => logs(&config, arguments),
     }
 }
 
@@ -98,8 +98,8 @@ fn log_file(config: &Config) -> PathBuf {
     config.home.join("logs/queue-daemon.log")
 }
 
-fn start(context: &Context, config: &Config) -> Result<Exit, CliError> {
-    if let State::Held(holder) = lock::look(&lock_file(config))? {
+fn start(context: &Context, config: &Config) -> Result<CliExit, CliError> {
+    if let LockState::Held(holder) = lock::inspect(&lock_file(config))? {
         return tell_that_it_runs(holder);
     }
     // What is missing is better said here than in a log.
@@ -128,10 +128,10 @@ fn start(context: &Context, config: &Config) -> Result<Exit, CliError> {
     if said.recv_timeout(patience).unwrap_or(false) {
         print(&format!("Started queue-daemon (pid {})\n", child.id()))?;
         print_note("`kugetsu queue-daemon logs -f` shows what it does");
-        return Ok(Exit::Success);
+        return Ok(CliExit::Success);
     }
     // Somebody else's start may have been faster.
-    if let State::Held(holder) = lock::look(&lock_file(config))? {
+    if let LockState::Held(holder) = lock::inspect(&lock_file(config))? {
         return tell_that_it_runs(holder);
     }
     let why = last_line(&log_file(config), log_bytes).unwrap_or_default();
@@ -139,12 +139,12 @@ fn start(context: &Context, config: &Config) -> Result<Exit, CliError> {
         .hint(format!("see {}", log_file(config).display())))
 }
 
-fn tell_that_it_runs(holder: Option<Holder>) -> Result<Exit, CliError> {
+fn tell_that_it_runs(holder: Option<LockHolder>) -> Result<CliExit, CliError> {
     print(&format!("queue-daemon runs already{}\n", pid_of(holder)))?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
-fn pid_of(holder: Option<Holder>) -> String {
+fn pid_of(holder: Option<LockHolder>) -> String {
     holder.map_or(String::new(), |holder| format!(" (pid {})", holder.process.pid))
 }
 
@@ -167,7 +167,7 @@ fn last_line(log: &Path, from: u64) -> Option<String> {
 }
 
 /// The background process: holds the lock for as long as it lives.
-pub(super) fn work(context: &Context) -> Result<Exit, CliError> {
+pub(super) fn work(context: &Context) -> Result<CliExit, CliError> {
     let config = context.config()?;
     // Away from the terminal that the command was typed at.
     nix::unistd::setsid().map_err(io::Error::from)?;
@@ -187,16 +187,16 @@ pub(super) fn work(context: &Context) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-fn stop(config: &Config, arguments: &StopArguments) -> Result<Exit, CliError> {
+fn stop(config: &Config, arguments: &StopArguments) -> Result<CliExit, CliError> {
     let timeout_ms = parse_duration("timeout", &arguments.timeout)?;
     let path = lock_file(config);
-    let holder = match lock::look(&path)? {
-        State::Free => {
+    let holder = match lock::inspect(&path)? {
+        LockState::Free => {
             print("queue-daemon does not run\n")?;
-            return Ok(Exit::NotFound);
+            return Ok(CliExit::NotFound);
         }
-        State::Held(Some(holder)) => holder,
-        State::Held(None) => {
+        LockState::Held(Some(holder)) => holder,
+        LockState::Held(None) => {
             let why = format!("somebody holds {}, and it does not say who", path.display());
             return Err(CliError::general(why).hint("try again: it may just be starting"));
         }
@@ -209,21 +209,22 @@ fn stop(config: &Config, arguments: &StopArguments) -> Result<Exit, CliError> {
     }
     if lock::wait_until_free(&path, Duration::from_millis(timeout_ms))? {
         print(&format!("Stopped queue-daemon (pid {pid})\n"))?;
-        return Ok(Exit::Success);
+        return Ok(CliExit::Success);
     }
     let why = format!("queue-daemon (pid {pid}) was told to end, and has not yet");
-    Err(CliError::new(Exit::TimedOut, why).hint("`kugetsu queue-daemon logs` tells what it does"))
+    Err(CliError::new(CliExit::TimedOut, why)
+        .hint("`kugetsu queue-daemon logs` tells what it does"))
 }
 
 fn status(
     context: &Context,
     config: &Config,
     arguments: &StatusArguments,
-) -> Result<Exit, CliError> {
-    let state = lock::look(&lock_file(config))?;
+) -> Result<CliExit, CliError> {
+    let state = lock::inspect(&lock_file(config))?;
     let holder = match state {
-        State::Free => None,
-        State::Held(holder) => holder,
+        LockState::Free => None,
+        LockState::Held(holder) => holder,
     };
     let queue = context.queue(config)?;
     let stats = queue.stats()?;
@@ -231,15 +232,15 @@ fn status(
         (Format::Json, _) => format!(
             "{:#}\n",
             json!({
-                "running": state != State::Free,
+                "running": state != LockState::Free,
                 "pid": holder.map(|holder| holder.process.pid),
                 "since": holder.map(|holder| holder.since.to_string()),
                 "pending": stats.pending,
                 "notified": stats.notified,
             })
         ),
-        (Format::Text, State::Free) => "queue-daemon does not run\n".into(),
-        (Format::Text, State::Held(holder)) => {
+        (Format::Text, LockState::Free) => "queue-daemon does not run\n".into(),
+        (Format::Text, LockState::Held(holder)) => {
             let since = holder.map(|holder| render::ago(queue.now(), holder.since));
             let since = since.map_or(String::new(), |ago| format!(" for {ago}"));
             format!(
@@ -251,16 +252,16 @@ fn status(
         }
     };
     print(&text)?;
-    Ok(if state == State::Free { Exit::NotFound } else { Exit::Success })
+    Ok(if state == LockState::Free { CliExit::NotFound } else { CliExit::Success })
 }
 
-fn logs(config: &Config, arguments: &LogsArguments) -> Result<Exit, CliError> {
+fn logs(config: &Config, arguments: &LogsArguments) -> Result<CliExit, CliError> {
     let path = log_file(config);
-    let interrupted = words()?;
+    let interrupted = stop_requests()?;
     let mut file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let why = "the queue-daemon has no log: it was never started";
-            return Err(CliError::new(Exit::NotFound, why).hint("`kugetsu queue-daemon start`"));
+            return Err(CliError::new(CliExit::NotFound, why).hint("`kugetsu queue-daemon start`"));
         }
         file => file?,
     };
@@ -270,10 +271,10 @@ fn logs(config: &Config, arguments: &LogsArguments) -> Result<Exit, CliError> {
     loop {
         if !reader.copy()? || !arguments.follow {
             reader.end()?;
-            return Ok(Exit::Success);
+            return Ok(CliExit::Success);
         }
         select! {
-            recv(interrupted) -> _ => return Ok(Exit::Interrupted),
+            recv(interrupted) -> _ => return Ok(CliExit::Interrupted),
             recv(after(POLL)) -> _ => {}
         }
         // A restart may have begun a new log; the rest of the old one is shown first.

@@ -14,13 +14,13 @@ use crossbeam_channel::{Receiver, after, bounded, select};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::agent::git::git as git_command;
-use crate::cli::context::{CliError, Context, open_queue, print, words};
-use crate::cli::exit::Exit;
+use crate::cli::context::{CliError, Context, open_queue, print, stop_requests};
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::cli::worker::new_worker;
 use crate::cli::{list, worker};
 use crate::config::Config;
-use crate::daemon::Word;
+use crate::daemon::StopRequest;
 use crate::job::{Job, JobId, NewJob, State, limits};
 use crate::queue::Queue;
 use crate::store::ListQuery;
@@ -62,9 +62,9 @@ const MESSAGES: [&str; 6] = [
 /// The attempt that fails, to show a retry: the first one of this issue.
 const FAILING_ISSUE: u32 = 4;
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
-    // From here on a Ctrl-C is a word to the worker, and the folder is removed.
-    let words = any_word_ends()?;
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
+    // From here on a Ctrl-C is a request to the worker, and the folder is removed.
+    let stop_requests = any_stop_terminates()?;
     let mut folder = tempfile::Builder::new().prefix("kugetsu-demo-").tempdir()?;
     folder.disable_cleanup(arguments.keep);
     let root = folder.path().canonicalize()?;
@@ -79,7 +79,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     }
     let settings = crate::worker::Settings { once: true, ..config.worker() };
     let worker = new_worker(&config, queue.clone(), settings)?;
-    let run = thread::Builder::new().name("worker".into()).spawn(move || worker.run(&words))?;
+    let run =
+        thread::Builder::new().name("worker".into()).spawn(move || worker.run(&stop_requests))?;
     if arguments.format == Format::Text {
         let place = root.display();
         print(&format!(
@@ -97,9 +98,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     report(context, &queue, &root, arguments)?;
     let stats = queue.stats()?;
     Ok(match exit {
-        crate::worker::Exit::Interrupted | crate::worker::Exit::Terminated => Exit::Interrupted,
-        crate::worker::Exit::Idle if stats.error + stats.cancelled > 0 => Exit::JobFailed,
-        crate::worker::Exit::Idle => Exit::Success,
+        crate::worker::Exit::Interrupted | crate::worker::Exit::Terminated => CliExit::Interrupted,
+        crate::worker::Exit::Idle if stats.error + stats.cancelled > 0 => CliExit::JobFailed,
+        crate::worker::Exit::Idle => CliExit::Success,
     })
 }
 
@@ -153,12 +154,12 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<(), CliError> {
 }
 
 /// Here a Ctrl-C ends the agents at once: nothing of theirs is worth the wait.
-fn any_word_ends() -> Result<Receiver<Word>, CliError> {
-    let words = words()?;
+fn any_stop_terminates() -> Result<Receiver<StopRequest>, CliError> {
+    let stop_requests = stop_requests()?;
     let (sender, ends) = bounded(2);
     thread::Builder::new().name("ends".into()).spawn(move || {
-        for _ in words {
-            let _ = sender.try_send(Word::Terminate);
+        for _ in stop_requests {
+            let _ = sender.try_send(StopRequest::Terminate);
         }
     })?;
     Ok(ends)
@@ -177,7 +178,7 @@ fn watch(queue: &Queue, live: bool, is_done: impl Fn() -> bool) -> Result<(), Cl
             return screen.end();
         }
         select! {
-            recv(changes.hints()) -> _ => {}
+            recv(changes.wakeups()) -> _ => {}
             recv(after(Duration::from_millis(100))) -> _ => {}
         }
     }
@@ -323,7 +324,7 @@ fn report(
 }
 
 /// The scripted agent: reads its message, thinks aloud, writes a file, commits.
-pub(super) fn agent(context: &Context) -> Result<Exit, CliError> {
+pub(super) fn agent(context: &Context) -> Result<CliExit, CliError> {
     let mut message = String::new();
     std::io::stdin().take(limits::MESSAGE_BYTES_MAX as u64).read_to_string(&mut message)?;
     let value = |name: &str| context.environment.get(name).map_or("", String::as_str);
@@ -335,7 +336,7 @@ pub(super) fn agent(context: &Context) -> Result<Exit, CliError> {
     }
     if number == FAILING_ISSUE && attempt == "1" {
         print("staged: the model's server hung up\n")?;
-        return Ok(Exit::General);
+        return Ok(CliExit::General);
     }
     let folder = Path::new("notes");
     fs::create_dir_all(folder)?;
@@ -343,5 +344,5 @@ pub(super) fn agent(context: &Context) -> Result<Exit, CliError> {
     git(Path::new("."), &["add", "notes"])?;
     git(Path::new("."), &["commit", "--quiet", "-m", message.trim()])?;
     print("committed\n")?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

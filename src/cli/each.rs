@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::{Event, Job, JobId, Refused, limits};
 use crate::queue::Queue;
 use crate::store::{Op, OpRefused, Reply};
 
-/// Lets the event happen to each job, and tells of each what `describe` says of it. A job that
+/// Applies the event to each job, and reports of each what `describe` says of it. A job that
 /// refuses is complained about, does not hold up the others, and decides the exit code.
 pub(super) fn apply(
     context: &Context,
@@ -20,7 +20,7 @@ pub(super) fn apply(
     event: &Event,
     format: Format,
     describe: impl Fn(&Job) -> Result<String, CliError>,
-) -> Result<Exit, CliError> {
+) -> Result<CliExit, CliError> {
     let mut answers = Vec::new();
     for ids in ids.chunks(limits::OPS_PER_COMMIT_MAX) {
         let operation = |id: &JobId| Op::Apply(*id, event.clone());
@@ -28,7 +28,7 @@ pub(super) fn apply(
     }
     let mut text = String::new();
     let mut items: Vec<Value> = Vec::new();
-    let mut exit = Exit::Success;
+    let mut exit = CliExit::Success;
     for answer in answers {
         match answer {
             Ok(Reply::Changed(job) | Reply::AlreadySo(job)) => {

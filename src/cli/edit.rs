@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::context::{CliError, Context, parse_duration};
 use crate::cli::each;
 use crate::cli::enqueue::{due_at, parse_time, read_message};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::{Edit, Event, JobId};
 
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let duration = |option: &str, text: &Option<String>| {
         text.as_deref().map(|text| parse_duration(option, text)).transpose()
     };

@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_duration, parse_issue, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::{NewJob, limits};
 use crate::time::Timestamp;
@@ -48,7 +48,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: Arguments) -> Result<CliExit, CliError> {
     let format = arguments.format;
     let issue = parse_issue(&arguments.issue)?;
     let message = read_message(&arguments.message)?;
@@ -83,7 +83,7 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit, CliEr
             print(&format!("{word} {}: {} - {text}\n", job.id, job.issue))?;
         }
     }
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// The message as it was typed, or from standard input if it is `-`.
@@ -94,13 +94,13 @@ pub(super) fn read_message(text: &str) -> Result<String, CliError> {
 /// Reads the message, and one byte more than is allowed, so that too much is seen.
 fn read_stdin() -> Result<String, CliError> {
     let mut bytes = Vec::new();
-    let most = limits::MESSAGE_BYTES_MAX as u64 + 1;
-    std::io::stdin().take(most).read_to_end(&mut bytes).map_err(|error| {
+    let limit = limits::MESSAGE_BYTES_MAX as u64 + 1;
+    std::io::stdin().take(limit).read_to_end(&mut bytes).map_err(|error| {
         CliError::general(format!("cannot read the message from standard input: {error}"))
     })?;
     if bytes.len() > limits::MESSAGE_BYTES_MAX {
-        let most = limits::MESSAGE_BYTES_MAX;
-        return Err(CliError::general(format!("the message has more than {most} bytes")));
+        let limit = limits::MESSAGE_BYTES_MAX;
+        return Err(CliError::general(format!("the message has more than {limit} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| CliError::general("the message is not UTF-8"))
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::cli::render;
 use crate::job::{
-    Account, Attempt, Job, JobId, NewJob, Outcome, Pending, Reason, Report, Spent, State,
-    StateKind, Token, WorkerId,
+    Attempt, Job, JobId, NewJob, Outcome, Pending, Reason, Report, Spent, State, StateKind, Token,
+    Usage, WorkerId,
 };
 use crate::time::Timestamp;
 
@@ -44,8 +44,8 @@ struct Line {
     _attempt: Option<Value>,
     #[serde(rename = "commits")]
     _commits: Option<Value>,
-    #[serde(rename = "account")]
-    _account: Option<Value>,
+    #[serde(rename = "usage", alias = "account")]
+    _usage: Option<Value>,
     #[serde(rename = "worker")]
     _worker: Option<Value>,
     #[serde(rename = "lease_expires_at")]
@@ -81,13 +81,14 @@ struct AttemptLine {
     defer_ms: Option<u64>,
     #[serde(default)]
     pause: bool,
-    #[serde(default)]
-    account: AccountLine,
+    /// It was called `account` at first.
+    #[serde(default, alias = "account")]
+    usage: UsageLine,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct AccountLine {
+struct UsageLine {
     wall_ms: u64,
     cpu_ms: u64,
     peak_memory_kib: u64,
@@ -199,14 +200,14 @@ fn attempt(line: AttemptLine) -> Result<Attempt, String> {
             commits: line.commits,
             defer_ms: line.defer_ms,
             pause: line.pause,
-            account: account(&line.account),
+            usage: usage(&line.usage),
             ..Report::new(reason, line.detail)
         },
     })
 }
 
-fn account(line: &AccountLine) -> Account {
-    Account {
+fn usage(line: &UsageLine) -> Usage {
+    Usage {
         wall_ms: line.wall_ms,
         cpu_ms: line.cpu_ms,
         peak_memory_kib: line.peak_memory_kib,
@@ -241,7 +242,7 @@ mod tests {
             commits: 2,
             defer_ms: Some(5),
             pause: true,
-            account: Account { wall_ms: 7, tokens_out: 8, ..Account::NOTHING },
+            usage: Usage { wall_ms: 7, tokens_out: 8, ..Usage::NOTHING },
             ..Report::new(reason, "why \"so\"")
         };
         let finish =
@@ -275,6 +276,19 @@ mod tests {
         let was_running = from_line(&to_line(&claimed(pending)), Timestamp(9000)).expect("a job");
         let due = Pending { run_at: Timestamp(9000), since: Timestamp(9000) };
         assert_eq!(was_running.state, State::Pending(due));
+    }
+
+    #[test]
+    fn what_was_written_while_usage_was_called_account_is_read() {
+        let issue = "h/o/r#7".parse().expect("a good reference");
+        let pending = Job::new(JobId(9), NewJob::new(issue, "fix"), Timestamp(1000));
+        let job = finished(claimed(pending), Reason::Done);
+        let line = to_line(&job);
+        assert_eq!(line.matches(r#""usage":"#).count(), 2, "of the job and of its attempt: {line}");
+        let old = line.replace(r#""usage":"#, r#""account":"#);
+        let read = |line: &str| from_line(line, Timestamp(9000)).expect("a job").attempts;
+        assert_eq!(read(&old)[0].report.usage.wall_ms, 7);
+        assert_eq!(read(&old), read(&line));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::job::StateKind;
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub enum CliExit {
     /// It did what it was asked.
     Success = 0,
     /// It did not.
@@ -28,33 +28,33 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-impl Exit {
+impl CliExit {
     /// All of them, with what they mean to a caller.
-    pub const ALL: [(Exit, &'static str); 10] = [
-        (Exit::Success, "success"),
+    pub const ALL: [(CliExit, &'static str); 10] = [
+        (CliExit::Success, "success"),
         (
-            Exit::General,
+            CliExit::General,
             "general error: usage, configuration, worktree, session, validation; something to mend, for doctor",
         ),
         (
-            Exit::CapReached,
+            CliExit::CapReached,
             "not now: the cap on agents is reached, the issue is busy or the queue is paused; try again later",
         ),
-        (Exit::NotFound, "no such job or session; the queue-daemon does not run"),
-        (Exit::StoreBusy, "the queue is busy: other processes kept it locked; try again"),
-        (Exit::JobFailed, "the job, or the attempt that was waited for, ended in error"),
-        (Exit::JobCancelled, "the job was cancelled"),
-        (Exit::TimedOut, "a wait timed out"),
-        (Exit::StoreDamaged, "the queue is damaged, or a newer kugetsu wrote it"),
-        (Exit::Interrupted, "interrupted (Ctrl-C)"),
+        (CliExit::NotFound, "no such job or session; the queue-daemon does not run"),
+        (CliExit::StoreBusy, "the queue is busy: other processes kept it locked; try again"),
+        (CliExit::JobFailed, "the job, or the attempt that was waited for, ended in error"),
+        (CliExit::JobCancelled, "the job was cancelled"),
+        (CliExit::TimedOut, "a wait timed out"),
+        (CliExit::StoreDamaged, "the queue is damaged, or a newer kugetsu wrote it"),
+        (CliExit::Interrupted, "interrupted (Ctrl-C)"),
     ];
 
     /// How a command that waits for a job ends when the job is there.
-    pub fn of_job(kind: StateKind) -> Exit {
+    pub fn of_job(kind: StateKind) -> CliExit {
         match kind {
-            StateKind::Completed => Exit::Success,
-            StateKind::Cancelled => Exit::JobCancelled,
-            StateKind::Error | StateKind::Pending | StateKind::Notified => Exit::JobFailed,
+            StateKind::Completed => CliExit::Success,
+            StateKind::Cancelled => CliExit::JobCancelled,
+            StateKind::Error | StateKind::Pending | StateKind::Notified => CliExit::JobFailed,
         }
     }
 }
@@ -68,7 +68,7 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/EXITCODES.md");
         let text = std::fs::read_to_string(path).expect("EXITCODES.md is there");
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
-        let expected: Vec<String> = Exit::ALL
+        let expected: Vec<String> = CliExit::ALL
             .iter()
             .map(|(exit, meaning)| format!("| {} | {meaning} |", *exit as u8))
             .collect();

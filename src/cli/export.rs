@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 
-use crate::cli::context::{CliError, Context, cannot_print, parse_states, words};
+use crate::cli::context::{CliError, Context, cannot_print, parse_states, stop_requests};
 use crate::cli::exchange;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::progress::Progress;
 use crate::job::{JobId, StateKind, limits};
 
@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     state: String,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let states = parse_states(&arguments.state)?;
     let wanted = |kind: StateKind| states.is_empty() || states.contains(&kind);
     let config = context.config()?;
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let mut stdout = io::stdout().lock();
     // On a screen the lines themselves show how it goes.
     let progress = Progress::begin("exporting", total, !stdout.is_terminal());
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let mut last = JobId(0);
     loop {
         let jobs = queue.jobs_after(last, limits::OPS_PER_COMMIT_MAX)?;
@@ -49,13 +49,16 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             written => written.map_err(cannot_print)?,
         }
         progress.advance(jobs.len() as u64);
-        if words.try_recv().is_ok() {
-            return Err(CliError::new(Exit::Interrupted, "interrupted: the export is not whole"));
+        if stop_requests.try_recv().is_ok() {
+            return Err(CliError::new(
+                CliExit::Interrupted,
+                "interrupted: the export is not whole",
+            ));
         }
     }
     match stdout.flush() {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         flushed => flushed.map_err(cannot_print)?,
     }
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

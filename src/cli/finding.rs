@@ -1,4 +1,4 @@
-//! What a look at kugetsu's surroundings found, for `init` and `doctor`.
+//! What an audit of kugetsu's surroundings found, for `init` and `doctor`.
 
 use serde_json::{Value, json};
 

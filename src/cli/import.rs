@@ -9,9 +9,9 @@ use clap::Args;
 use crossbeam_channel::{Sender, bounded, select};
 use serde_json::json;
 
-use crate::cli::context::{CliError, Context, print, words};
+use crate::cli::context::{CliError, Context, print, stop_requests};
 use crate::cli::exchange;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::progress::Progress;
 use crate::cli::render::Format;
 use crate::job::{Job, limits};
@@ -54,38 +54,38 @@ struct BadLine {
     number: u64,
     why: String,
     /// The first line that is not imported.
-    go_on_at: u64,
+    resume_at: u64,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let (source, bytes) = open(&arguments.file)?;
     let queue = context.queue(&config)?;
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let (sender, chunks) = bounded(1);
     let now = queue.now();
     thread::Builder::new().name("import".into()).spawn(move || read(source, now, &sender))?;
     let progress = Progress::begin("importing", bytes.unwrap_or(0), bytes.is_some());
-    let (mut added, mut known, mut go_on_at) = (0, 0, 1);
+    let (mut added, mut known, mut resume_at) = (0, 0, 1);
     loop {
         let chunk = select! {
             recv(chunks) -> chunk => chunk,
-            recv(words) -> _ => {
-                let error = CliError::new(Exit::Interrupted, "interrupted");
-                return Err(with_place(error, &arguments.file, added + known, go_on_at));
+            recv(stop_requests) -> _ => {
+                let error = CliError::new(CliExit::Interrupted, "interrupted");
+                return Err(with_place(error, &arguments.file, added + known, resume_at));
             }
         };
         // The reader is at its end.
         let Ok(chunk) = chunk else { break };
         let chunk = chunk.map_err(|bad| {
             let error = CliError::general(format!("line {}: {}", bad.number, bad.why));
-            with_place(error, &arguments.file, added + known, bad.go_on_at)
+            with_place(error, &arguments.file, added + known, bad.resume_at)
         })?;
         let (new, old) = restore(&queue, chunk.jobs)
             .map_err(|error| with_place(error, &arguments.file, added + known, chunk.first_line))?;
         added += new;
         known += old;
-        go_on_at = chunk.next_line;
+        resume_at = chunk.next_line;
         progress.advance(chunk.bytes);
     }
     drop(progress);
@@ -94,7 +94,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         Format::Text => format!("Imported {added} job(s); {known} were there already\n"),
         Format::Json => format!("{:#}\n", json!({ "imported": added, "known": known })),
     })?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// The lines, and how many bytes they have if that is known.
@@ -112,16 +112,16 @@ fn open(file: &str) -> Result<(Box<dyn Read + Send>, Option<u64>), CliError> {
 }
 
 /// Says how far the import came, and how to go on.
-fn with_place(error: CliError, file: &str, done: u64, go_on_at: u64) -> CliError {
+fn with_place(error: CliError, file: &str, done: u64, resume_at: u64) -> CliError {
     if done == 0 {
         return error.hint("nothing was imported");
     }
     let rest = if file == "-" {
-        format!("go on with line {go_on_at}")
+        format!("go on with line {resume_at}")
     } else {
-        format!("go on with `tail -n +{go_on_at} {file} | kugetsu queue import -`")
+        format!("go on with `tail -n +{resume_at} {file} | kugetsu queue import -`")
     };
-    error.hint(format!("the {done} job(s) before line {go_on_at} are imported; {rest}"))
+    error.hint(format!("the {done} job(s) before line {resume_at} are imported; {rest}"))
 }
 
 /// One transaction. Gives how many jobs were new, and how many were known.
@@ -159,9 +159,9 @@ fn read(source: Box<dyn Read + Send>, now: Timestamp, sender: &Sender<Result<Chu
 fn read_chunk(lines: &mut Lines, now: Timestamp) -> Result<Chunk, BadLine> {
     let first_line = lines.number + 1;
     let mut chunk = Chunk { jobs: Vec::new(), first_line, next_line: first_line, bytes: 0 };
-    let most = limits::IMPORT_CHUNK_BYTES_MAX as u64;
-    while chunk.jobs.len() < limits::OPS_PER_COMMIT_MAX && chunk.bytes < most {
-        let bad = |number, why| BadLine { number, why, go_on_at: first_line };
+    let limit = limits::IMPORT_CHUNK_BYTES_MAX as u64;
+    while chunk.jobs.len() < limits::OPS_PER_COMMIT_MAX && chunk.bytes < limit {
+        let bad = |number, why| BadLine { number, why, resume_at: first_line };
         let number = lines.number + 1;
         let Some(text) = lines.next().map_err(|why| bad(number, why))? else { break };
         chunk.bytes += text.len() as u64;
@@ -187,12 +187,12 @@ impl Lines {
     fn next(&mut self) -> Result<Option<&[u8]>, String> {
         self.text.clear();
         self.number += 1;
-        let most = limits::IMPORT_LINE_BYTES_MAX;
-        let mut bounded = (&mut self.source).take(most as u64 + 1);
+        let limit = limits::IMPORT_LINE_BYTES_MAX;
+        let mut bounded = (&mut self.source).take(limit as u64 + 1);
         match bounded.read_until(b'\n', &mut self.text) {
             Err(error) => Err(format!("cannot read it: {error}")),
             Ok(0) => Ok(None),
-            Ok(length) if length > most => Err(format!("it has more than {most} bytes")),
+            Ok(length) if length > limit => Err(format!("it has more than {limit} bytes")),
             Ok(_) => Ok(Some(&self.text)),
         }
     }

@@ -8,9 +8,9 @@ use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 
 use crate::agent::{AgentExecutor, clone_repository};
-use crate::cli::context::{CliError, Context, make_folder, parse_issue, print, words};
+use crate::cli::context::{CliError, Context, make_folder, parse_issue, print, stop_requests};
 use crate::cli::doctor::programs;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::finding::Finding;
 use crate::cli::progress::Spinner;
 use crate::cli::render::Format;
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let repository = arguments.repository.as_deref().map(parse_repository).transpose()?;
     let config = context.config()?;
     let mut findings = vec![make_home(&config)?, write_config(&config)?];
@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let stats = queue.stats()?;
     let jobs = format!("{} pending, {} running", stats.pending, stats.notified);
     findings.push(Finding::good("queue", format!("the queue {}: {jobs}", config.store.display())));
-    findings.extend(programs::look(context, &config));
+    findings.extend(programs::audit(context, &config));
     if let Some(repository) = repository {
         findings.push(clone(&config, &repository)?);
     }
@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             format!("{:#}\n", json!({ "ok": is_well, "findings": findings }))
         }
     })?;
-    Ok(if is_well { Exit::Success } else { Exit::General })
+    Ok(if is_well { CliExit::Success } else { CliExit::General })
 }
 
 /// A repository is written like an issue, without the issue.
@@ -99,10 +99,10 @@ fn write_config(config: &Config) -> Result<Finding, CliError> {
 
 fn clone(config: &Config, repository: &IssueRef) -> Result<Finding, CliError> {
     let name = repository.repository();
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let (sender, stop) = bounded(1);
     thread::Builder::new().name("stop".into()).spawn(move || {
-        if words.recv().is_ok() {
+        if stop_requests.recv().is_ok() {
             // Nobody listens when the clone is done.
             let _ = sender.send(Stop::Shutdown);
         }
@@ -114,7 +114,7 @@ fn clone(config: &Config, repository: &IssueRef) -> Result<Finding, CliError> {
         Ok(Some(base)) => {
             Finding::good("repository", format!("{name} is cloned; work starts from {base}"))
         }
-        Ok(None) => return Err(CliError::new(Exit::Interrupted, "interrupted")),
+        Ok(None) => return Err(CliError::new(CliExit::Interrupted, "interrupted")),
         Err(why) => {
             let is_gits = why.starts_with("git ");
             let error = CliError::general(why);

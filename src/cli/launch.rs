@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::cli::context::{
     CliError, Context, begin_logging, make_folder, parse_duration, parse_issue, print, print_error,
-    print_note, words,
+    print_note, stop_requests,
 };
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::cli::worker::{check_programs, new_worker};
 use crate::config::Config;
@@ -61,7 +61,11 @@ pub(super) struct SuperviseArguments {
     token: u64,
 }
 
-pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result<Exit, CliError> {
+pub(super) fn run(
+    context: &Context,
+    arguments: Arguments,
+    word: &str,
+) -> Result<CliExit, CliError> {
     let issue = parse_issue(&arguments.issue)?;
     let message = arguments.message.unwrap_or_else(|| format!("Go on with the work on {issue}."));
     let timeout = arguments.timeout.as_deref();
@@ -87,11 +91,11 @@ pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result
     }
     begin_logging(context);
     let id = job.id;
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let claimed = job.clone();
     let run = thread::Builder::new()
         .name("worker".into())
-        .spawn(move || worker.run_one(claimed, &words))?;
+        .spawn(move || worker.run_one(claimed, &stop_requests))?;
     let announcer = Announcer { queue: &queue, config: &config, job: &job, word };
     let announced = announcer.announce(arguments.format, || Ok(run.is_finished()));
     let exit = run.join().map_err(|_| CliError::general("a bug ended the worker"))??;
@@ -99,11 +103,11 @@ pub(super) fn run(context: &Context, arguments: Arguments, word: &str) -> Result
         context.complain(&error);
     }
     let ended = ended(&queue, id)?;
-    Ok(if exit == worker::Exit::Interrupted { Exit::Interrupted } else { ended })
+    Ok(if exit == worker::Exit::Interrupted { CliExit::Interrupted } else { ended })
 }
 
 /// How the job stands when its one attempt is over.
-fn ended(queue: &Queue, id: JobId) -> Result<Exit, CliError> {
+fn ended(queue: &Queue, id: JobId) -> Result<CliExit, CliError> {
     let job = queue.get(id)?.ok_or_else(|| CliError::no_such_job(id))?;
     match &job.state {
         State::Completed(outcome) | State::Error(outcome) | State::Cancelled(outcome) => {
@@ -126,7 +130,7 @@ fn ended(queue: &Queue, id: JobId) -> Result<Exit, CliError> {
             print_error(&format!("job {id} goes on; the next worker takes its result"));
         }
     }
-    Ok(Exit::of_job(job.state.kind()))
+    Ok(CliExit::of_job(job.state.kind()))
 }
 
 /// Starts the background process that takes the job over.
@@ -174,19 +178,19 @@ fn gone(child: &mut Child) -> Result<bool, CliError> {
 pub(super) fn supervise(
     context: &Context,
     arguments: &SuperviseArguments,
-) -> Result<Exit, CliError> {
+) -> Result<CliExit, CliError> {
     // Away from the terminal that the command was typed at.
     nix::unistd::setsid().map_err(std::io::Error::from)?;
     begin_logging(context);
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let worker = new_worker(&config, queue.clone(), config.worker())?;
     let token = Token(arguments.token);
     let job = queue.adopt(arguments.id, token, worker.id().clone(), config.lease_ms)?;
     failpoint::here("supervise_adopted");
-    worker.run_one(job, &words)?;
-    Ok(Exit::Success)
+    worker.run_one(job, &stop_requests)?;
+    Ok(CliExit::Success)
 }
 
 /// Tells which session works where, once that is known.
@@ -202,7 +206,7 @@ impl Announcer<'_> {
         &self,
         format: Format,
         mut is_gone: impl FnMut() -> Result<bool, CliError>,
-    ) -> Result<Exit, CliError> {
+    ) -> Result<CliExit, CliError> {
         let changes = self.queue.watch();
         let began = time::monotonic();
         loop {
@@ -210,13 +214,13 @@ impl Announcer<'_> {
             let gone = is_gone()?;
             let patient = began.elapsed() < Duration::from_millis(limits::ANNOUNCE_MS_MAX);
             if let Some(session) = self.session(patient && !gone)? {
-                return self.tell(format, &session);
+                return self.print_session(format, &session);
             }
             if gone {
-                return self.tell_failure();
+                return self.report_failure();
             }
             select! {
-                recv(changes.hints()) -> _ => {}
+                recv(changes.wakeups()) -> _ => {}
                 recv(after(POLL)) -> _ => {}
             }
         }
@@ -237,7 +241,7 @@ impl Announcer<'_> {
         })
     }
 
-    fn tell(&self, format: Format, session: &str) -> Result<Exit, CliError> {
+    fn print_session(&self, format: Format, session: &str) -> Result<CliExit, CliError> {
         let issue = &self.job.issue;
         let worktree = self.config.agents().worktree(issue);
         let worktree = worktree.display();
@@ -260,11 +264,11 @@ impl Announcer<'_> {
                 })
             ),
         })?;
-        Ok(Exit::Success)
+        Ok(CliExit::Success)
     }
 
     /// The agent did not come to run.
-    fn tell_failure(&self) -> Result<Exit, CliError> {
+    fn report_failure(&self) -> Result<CliExit, CliError> {
         let id = self.job.id;
         let job = self.queue.get(id)?.ok_or_else(|| CliError::no_such_job(id))?;
         let attempt = job.attempts.last();

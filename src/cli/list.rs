@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::context::{CliError, Context, parse_issue, parse_states, print, print_note};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, ListFormat};
 use crate::job::{Job, StateKind};
 use crate::queue::Queue;
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     format: Option<ListFormat>,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let states = parse_states(&arguments.state)?;
     let issue = match &arguments.issue {
         Some(issue) => Some(parse_issue(issue)?),
@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             page.items.iter().map(|job| format!("{}\n", render::item(job))).collect()
         }
     })?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// Reads a number of jobs.

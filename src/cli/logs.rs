@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use crossbeam_channel::{after, never, select};
 
-use crate::cli::context::{CliError, Context, cannot_print, parse_issue, print_note, words};
-use crate::cli::exit::Exit;
+use crate::cli::context::{
+    CliError, Context, cannot_print, parse_issue, print_note, stop_requests,
+};
+use crate::cli::exit::CliExit;
 use crate::cli::transcript;
 use crate::job::{Job, JobId, limits};
 use crate::queue::Queue;
@@ -36,7 +38,7 @@ pub(super) struct Arguments {
     raw: bool,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let job = find(&queue, &arguments.job)?;
@@ -62,7 +64,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let mut reader = LogReader::new(file, arguments.raw);
     reader.copy()?;
     reader.end()?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
@@ -73,7 +75,7 @@ fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
     let query = ListQuery { states: Vec::new(), issue: Some(issue), limit: 100 };
     let last = queue.list(&query)?.items.into_iter().max_by_key(|job| (agent_began(job), job.id));
     last.ok_or_else(|| CliError {
-        exit: Exit::NotFound,
+        exit: CliExit::NotFound,
         ..CliError::general(format!("{text} has no job"))
     })
 }
@@ -87,8 +89,8 @@ fn agent_began(job: &Job) -> Timestamp {
 }
 
 /// Shows the log from its beginning, and on until the job has ended and all of it is shown.
-fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliError> {
-    let interrupted = words()?;
+fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<CliExit, CliError> {
+    let interrupted = stop_requests()?;
     let changes = queue.watch();
     let mut log = None;
     let mut growth: Option<Watch> = None;
@@ -102,22 +104,22 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<Exit, CliE
         if let Some(log) = &mut log
             && !log.copy()?
         {
-            return Ok(Exit::Success);
+            return Ok(CliExit::Success);
         }
         if job.state.kind().is_ended() {
             if let Some(log) = &mut log {
                 log.end()?;
             }
-            return Ok(Exit::Success);
+            return Ok(CliExit::Success);
         }
         let nothing = never();
-        let growth = growth.as_ref().map_or(&nothing, Watch::hints);
+        let growth = growth.as_ref().map_or(&nothing, Watch::wakeups);
         select! {
             recv(growth) -> _ => {}
-            recv(changes.hints()) -> _ => {}
+            recv(changes.wakeups()) -> _ => {}
             recv(interrupted) -> _ => {
                 print_note("the job goes on");
-                return Ok(Exit::Interrupted);
+                return Ok(CliExit::Interrupted);
             }
             recv(after(POLL)) -> _ => {}
         }

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::cli::Cli;
 use crate::cli::context::{CliError, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -30,23 +30,23 @@ pub(super) struct ManArguments {
     folder: Option<PathBuf>,
 }
 
-pub(super) fn completions(arguments: &CompletionsArguments) -> Result<Exit, CliError> {
+pub(super) fn completions(arguments: &CompletionsArguments) -> Result<CliExit, CliError> {
     let mut text = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "kugetsu", &mut text);
     print(&String::from_utf8_lossy(&text))?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
-pub(super) fn man(arguments: &ManArguments) -> Result<Exit, CliError> {
+pub(super) fn man(arguments: &ManArguments) -> Result<CliExit, CliError> {
     let Some(folder) = &arguments.folder else {
         let mut text = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut text)?;
         print(&String::from_utf8_lossy(&text))?;
-        return Ok(Exit::Success);
+        return Ok(CliExit::Success);
     };
     let refuse =
         |error| CliError::general(format!("cannot write to {}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(refuse)?;
     clap_mangen::generate_to(Cli::command(), folder).map_err(refuse)?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

@@ -38,11 +38,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::process::{guard, shim};
+use crate::process::{guard, launch as launch_agent, shim};
 
 use self::context::{CliError, Context};
 
-pub use self::exit::Exit;
+pub use self::exit::CliExit;
 
 /// Durable queue for coding agents: enqueue issues, and a worker runs an agent on each.
 ///
@@ -77,7 +77,7 @@ enum Verb {
     Worker(worker::Arguments),
     /// A worker in the background
     #[command(subcommand)]
-    QueueDaemon(daemon::Verb),
+    QueueDaemon(daemon::DaemonVerb),
     /// Start an agent on an issue now, if the cap allows
     Start(launch::Arguments),
     /// Go on with an issue's session now, if the cap allows
@@ -168,6 +168,11 @@ pub fn run(
         // A shim lives as long as its agent, and needs none of what follows.
         return run_shim(&PathBuf::from(folder));
     }
+    if let [_, verb, folder] = arguments.as_slice()
+        && verb == launch_agent::VERB
+    {
+        return u8::try_from(launch_agent::run(&PathBuf::from(folder))).unwrap_or(1);
+    }
     if let [_, verb, parent, program, rest @ ..] = arguments.as_slice()
         && verb == guard::VERB
     {
@@ -198,7 +203,7 @@ pub fn run(
     exit as u8
 }
 
-fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
+fn dispatch(verb: Verb, context: &Context) -> Result<CliExit, CliError> {
     match verb {
         Verb::Queue(QueueVerb::Enqueue(arguments)) => enqueue::run(context, arguments),
         Verb::Queue(QueueVerb::List(arguments)) => list::run(context, &arguments),
@@ -231,7 +236,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<Exit, CliError> {
     }
 }
 
-fn dispatch_internal(internal: &Internal, context: &Context) -> Result<Exit, CliError> {
+fn dispatch_internal(internal: &Internal, context: &Context) -> Result<CliExit, CliError> {
     match internal {
         Internal::Supervise(arguments) => launch::supervise(context, arguments),
         Internal::QueueDaemonProcess => daemon::work(context),
@@ -247,6 +252,12 @@ fn run_guard(parent: &str, program: &OsString, arguments: &[OsString]) -> u8 {
 }
 
 fn run_shim(folder: &std::path::Path) -> u8 {
+    // Its standard error is shim.log.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .init();
     match shim::run(folder) {
         Ok(()) => 0,
         Err(error) => {
@@ -261,12 +272,12 @@ fn refuse_usage(error: &clap::Error) -> u8 {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
         // Without standard error there is nobody to tell.
-        _ if error.use_stderr() => Exit::General as u8,
+        _ if error.use_stderr() => CliExit::General as u8,
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             context::complain(&context::cannot_print(error));
-            Exit::General as u8
+            CliExit::General as u8
         }
-        Ok(()) | Err(_) => Exit::Success as u8,
+        Ok(()) | Err(_) => CliExit::Success as u8,
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_duration, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render;
 
 #[derive(Args)]
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     duration: Option<String>,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let ms = arguments.duration.as_deref().map(|text| parse_duration("for", text)).transpose()?;
     let config = context.config()?;
     let queue = context.queue(&config)?;
@@ -34,14 +34,14 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         count => format!(" ({count} running agent(s) go on)"),
     };
     print(&format!("Paused {how_long}{running}\n"))?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
-pub(super) fn resume(context: &Context) -> Result<Exit, CliError> {
+pub(super) fn resume(context: &Context) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let was_paused = queue.stats()?.paused.is_some();
     queue.resume()?;
     print(if was_paused { "Resumed\n" } else { "The queue was not paused\n" })?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

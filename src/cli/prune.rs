@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_duration, parse_states, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::list::whole_number;
 use crate::job::StateKind;
 use crate::queue::Prune;
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     state: String,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let age_ms = arguments.older_than.as_deref();
     let age_ms = age_ms.map(|text| parse_duration("older-than", text)).transpose()?;
     let states = match arguments.state.as_str() {
@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let queue = context.queue(&config)?;
     let before = age_ms.map(|ms| crate::time::Timestamp(queue.now().0.saturating_sub(ms)));
     let keep = arguments.keep.unwrap_or(0);
-    let removed = queue.prune(&Prune { states, before, keep, most: u64::MAX })?;
+    let removed = queue.prune(&Prune { states, before, keep, limit: u64::MAX })?;
     print(&format!("Removed {removed} job(s)\n"))?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

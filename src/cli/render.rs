@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::job::{Account, Attempt, Job, State};
+use crate::job::{Attempt, Job, State, Usage};
 use crate::time::Timestamp;
 
 /// The length of a message in a line of the scripts' format, in characters.
@@ -96,7 +96,7 @@ pub(super) fn item(job: &Job) -> Value {
         "priority": job.priority,
         "attempt": job.attempt_number(),
         "commits": last.map(|report| report.commits),
-        "account": last.map(|report| account(report.account)),
+        "usage": last.map(|report| usage(report.usage)),
         "request_id": job.request_id,
     })
 }
@@ -135,37 +135,36 @@ fn attempt(attempt: &Attempt) -> Value {
         "commits": attempt.report.commits,
         "defer_ms": attempt.report.defer_ms,
         "pause": attempt.report.pause,
-        "account": account(attempt.report.account),
+        "usage": usage(attempt.report.usage),
     })
 }
 
 /// What was used up, as programs see it.
-pub(super) fn account(account: Account) -> Value {
+pub(super) fn usage(usage: Usage) -> Value {
     json!({
-        "wall_ms": account.wall_ms,
-        "cpu_ms": account.cpu_ms,
-        "peak_memory_kib": account.peak_memory_kib,
-        "log_bytes": account.log_bytes,
-        "steps": account.steps,
-        "tokens_in": account.tokens_in,
-        "tokens_out": account.tokens_out,
-        "cost_micros": account.cost_micros,
+        "wall_ms": usage.wall_ms,
+        "cpu_ms": usage.cpu_ms,
+        "peak_memory_kib": usage.peak_memory_kib,
+        "log_bytes": usage.log_bytes,
+        "steps": usage.steps,
+        "tokens_in": usage.tokens_in,
+        "tokens_out": usage.tokens_out,
+        "cost_micros": usage.cost_micros,
     })
 }
 
 /// What was used up, for people; what is not known is left out.
-pub(super) fn account_line(account: Account) -> String {
-    let mut words =
-        vec![format!("ran {}, processor {}", span(account.wall_ms), span(account.cpu_ms))];
-    if account.peak_memory_kib > 0 {
-        words.push(format!("memory {} MiB", account.peak_memory_kib.div_ceil(1024)));
+pub(super) fn usage_line(usage: Usage) -> String {
+    let mut words = vec![format!("ran {}, processor {}", span(usage.wall_ms), span(usage.cpu_ms))];
+    if usage.peak_memory_kib > 0 {
+        words.push(format!("memory {} MiB", usage.peak_memory_kib.div_ceil(1024)));
     }
-    if account.steps > 0 {
-        let (tokens_in, tokens_out) = (account.tokens_in, account.tokens_out);
-        words.push(format!("{} steps, {tokens_in} tokens in, {tokens_out} out", account.steps));
+    if usage.steps > 0 {
+        let (tokens_in, tokens_out) = (usage.tokens_in, usage.tokens_out);
+        words.push(format!("{} steps, {tokens_in} tokens in, {tokens_out} out", usage.steps));
     }
-    if account.cost_micros > 0 {
-        let cents = account.cost_micros.div_ceil(10_000);
+    if usage.cost_micros > 0 {
+        let cents = usage.cost_micros.div_ceil(10_000);
         words.push(format!("cost {}.{:02}", cents / 100, cents % 100));
     }
     words.join(", ")

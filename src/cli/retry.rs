@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::context::{CliError, Context};
 use crate::cli::each;
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::{Event, JobId};
 
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     each::apply(context, &queue, &arguments.ids, &Event::Retry, arguments.format, |job| {

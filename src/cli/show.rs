@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::cli::why;
 use crate::config::Config;
-use crate::job::{Account, Job, JobId, Session};
+use crate::job::{Job, JobId, Session, Usage};
 use crate::time::Timestamp;
 
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let id = arguments.id;
@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         }
     };
     print(&text)?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 fn json(job: &Job, session: Option<&Session>, config: &Config) -> serde_json::Value {
@@ -94,8 +94,8 @@ fn text(
             "attempt {:<2} {} after {length}: {}",
             attempt.number, report.reason, report.detail
         );
-        if report.account != Account::NOTHING {
-            let _ = writeln!(text, "           {}", render::account_line(report.account));
+        if report.usage != Usage::NOTHING {
+            let _ = writeln!(text, "           {}", render::usage_line(report.usage));
         }
     }
     text

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::StateKind;
 
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let stats = queue.stats()?;
@@ -35,10 +35,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             "next_due": stats.next_due.map(|at| at.to_string()),
             "paused": stats.paused.is_some(),
             "attempts": stats.attempts,
-            "account": render::account(stats.account),
+            "usage": render::usage(stats.usage),
         });
         print(&format!("{value:#}\n"))?;
-        return Ok(Exit::Success);
+        return Ok(CliExit::Success);
     }
     let mut text = String::new();
     for kind in StateKind::ALL {
@@ -60,7 +60,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let _ = writeln!(text, "{kind:<10} {:>6}{note}", stats.count(kind));
     }
     if stats.attempts > 0 {
-        let used = render::account_line(stats.account);
+        let used = render::usage_line(stats.usage);
         let _ = writeln!(text, "attempts   {:>6}  ({used})", stats.attempts);
     }
     if let Some(paused) = stats.paused {
@@ -70,5 +70,5 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         let _ = writeln!(text, "paused{until}");
     }
     print(&text)?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }

@@ -6,12 +6,12 @@ use clap::Args;
 use crossbeam_channel::{after, never, select};
 use serde_json::{Value, json};
 
-use crate::cli::context::{CliError, Context, parse_duration, print, words};
-use crate::cli::exit::Exit;
+use crate::cli::context::{CliError, Context, parse_duration, print, stop_requests};
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::job::{Job, JobId, StateKind};
 
-/// How often to look when nothing tells to.
+/// How often to look without a wake-up.
 const POLL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -34,16 +34,16 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let timeout = arguments.timeout.as_deref();
     let timeout = timeout.map(|text| parse_duration("timeout", text)).transpose()?;
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let interrupted = words()?;
+    let interrupted = stop_requests()?;
     let changes = queue.watch();
     let deadline = timeout.map_or_else(never, |ms| after(Duration::from_millis(ms)));
     let mut ended: Vec<Job> = Vec::new();
-    let mut exit = Exit::Success;
+    let mut exit = CliExit::Success;
     let mut left = arguments.ids.clone();
     left.dedup();
     loop {
@@ -67,13 +67,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             break;
         }
         select! {
-            recv(changes.hints()) -> _ => {}
+            recv(changes.wakeups()) -> _ => {}
             recv(after(POLL)) -> _ => {}
-            recv(interrupted) -> _ => return Ok(Exit::Interrupted),
+            recv(interrupted) -> _ => return Ok(CliExit::Interrupted),
             recv(deadline) -> _ => {
                 let ids: Vec<String> = left.iter().map(JobId::to_string).collect();
                 let why = format!("time ran out: job {} has not ended", ids.join(", "));
-                return Err(CliError::new(Exit::TimedOut, why).hint("the jobs go on"));
+                return Err(CliError::new(CliExit::TimedOut, why).hint("the jobs go on"));
             }
         }
     }
@@ -85,10 +85,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
 }
 
 /// An error weighs more than a cancellation.
-fn worse(exit: Exit, kind: StateKind) -> Exit {
-    match (exit, Exit::of_job(kind)) {
-        (Exit::JobFailed, _) => Exit::JobFailed,
-        (exit, Exit::Success) => exit,
+fn worse(exit: CliExit, kind: StateKind) -> CliExit {
+    match (exit, CliExit::of_job(kind)) {
+        (CliExit::JobFailed, _) => CliExit::JobFailed,
+        (exit, CliExit::Success) => exit,
         (_, of_job) => of_job,
     }
 }

@@ -6,16 +6,16 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::config::Config;
 use crate::daemon::{self, Seen};
 use crate::job::why::{Ahead, Facts, Pause, Why, why};
 use crate::job::{Job, JobId, Run, StateKind, WorkerId, limits, order};
 use crate::process::identity::{self, Identity};
-use crate::process::lock::State;
+use crate::process::lock::LockState;
 use crate::queue::Queue;
-use crate::store::Standing;
+use crate::store::Position;
 use crate::time::Timestamp;
 
 #[derive(Args)]
@@ -35,17 +35,17 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let id = arguments.id;
-    let standing = look(&queue, id)?.ok_or_else(|| CliError::no_such_job(id))?;
-    let reasons = reasons(&standing, &config)?;
+    let position = position_of(&queue, id)?.ok_or_else(|| CliError::no_such_job(id))?;
+    let reasons = reasons(&position, &config)?;
     print(&match arguments.format {
-        Format::Json => format!("{:#}\n", json(&standing, &reasons)),
-        Format::Text => text(&standing, &reasons),
+        Format::Json => format!("{:#}\n", json(&position, &reasons)),
+        Format::Text => text(&position, &reasons),
     })?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// What a pending job waits for most, in words.
@@ -57,21 +57,21 @@ pub(super) fn first_reason(
     if job.state.kind() != StateKind::Pending {
         return Ok(None);
     }
-    let Some(standing) = look(queue, job.id)? else { return Ok(None) };
+    let Some(position) = position_of(queue, job.id)? else { return Ok(None) };
     // It may have been claimed in between.
-    if standing.job.state.kind() != StateKind::Pending {
+    if position.job.state.kind() != StateKind::Pending {
         return Ok(None);
     }
-    let reasons = reasons(&standing, config)?;
-    Ok(reasons.first().map(|reason| detail(reason, standing.now)))
+    let reasons = reasons(&position, config)?;
+    Ok(reasons.first().map(|reason| detail(reason, position.now)))
 }
 
 /// Whether a worker lives that takes jobs: one that was made for a single job takes no others.
 pub(super) fn takes_jobs(seen: &Seen) -> bool {
     match seen.state {
-        State::Free => false,
-        State::Held(None) => true,
-        State::Held(Some(holder)) => {
+        LockState::Free => false,
+        LockState::Held(None) => true,
+        LockState::Held(Some(holder)) => {
             holder.process.arguments().get(1).is_none_or(|verb| verb != "supervise")
         }
     }
@@ -81,7 +81,7 @@ pub(super) fn takes_jobs(seen: &Seen) -> bool {
 pub(super) fn worker_lives(workers: &[Seen], job: &Job, now: Timestamp) -> Option<bool> {
     let lease = job.lease()?;
     match workers.iter().find(|seen| seen.worker == lease.worker) {
-        Some(seen) => Some(seen.state != State::Free),
+        Some(seen) => Some(seen.state != LockState::Free),
         None => order::is_lapsed(job, now).then_some(false),
     }
 }
@@ -92,42 +92,42 @@ pub(super) fn shim_lives(run: &Run) -> bool {
     identity::boot_id().is_ok_and(|boot| boot == run.boot_id) && shim.is_alive()
 }
 
-fn look(queue: &Queue, id: JobId) -> Result<Option<Standing>, CliError> {
-    Ok(queue.standing(id, limits::AHEAD_COUNTED_MAX)?)
+fn position_of(queue: &Queue, id: JobId) -> Result<Option<Position>, CliError> {
+    Ok(queue.position(id, limits::AHEAD_COUNTED_MAX)?)
 }
 
-fn reasons(standing: &Standing, config: &Config) -> Result<Vec<Why>, CliError> {
+fn reasons(position: &Position, config: &Config) -> Result<Vec<Why>, CliError> {
     let workers = daemon::workers_in(&config.workers())?;
-    let job = &standing.job;
+    let job = &position.job;
     let run = job.lease().and_then(|lease| lease.run.as_ref());
-    let ahead = standing.ahead as u64;
+    let ahead = position.ahead as u64;
     Ok(why(&Facts {
         job,
-        now: standing.now,
+        now: position.now,
         cap: config.max_agents,
-        notified: standing.notified,
-        pause: standing.paused.map(|paused| match paused.until {
+        notified: position.notified,
+        pause: position.paused.map(|paused| match paused.until {
             Some(until) => Pause::Until(until),
             None => Pause::UntilResume,
         }),
-        running_of_issue: standing.running_of_issue,
-        first_of_issue: standing.first_of_issue,
-        ahead: match standing.ahead < limits::AHEAD_COUNTED_MAX {
+        running_of_issue: position.running_of_issue,
+        first_of_issue: position.first_of_issue,
+        ahead: match position.ahead < limits::AHEAD_COUNTED_MAX {
             true => Ahead::Exactly(ahead),
             false => Ahead::AtLeast(ahead),
         },
         has_worker: workers.iter().any(takes_jobs),
-        worker_lives: worker_lives(&workers, job, standing.now),
+        worker_lives: worker_lives(&workers, job, position.now),
         shim_lives: run.map(shim_lives),
     }))
 }
 
-fn json(standing: &Standing, reasons: &[Why]) -> Value {
-    let job = &standing.job;
+fn json(position: &Position, reasons: &[Why]) -> Value {
+    let job = &position.job;
     let reason = |why: &Why| {
         let mut value = json!({
             "code": why.code(),
-            "detail": detail(why, standing.now),
+            "detail": detail(why, position.now),
             "next": next_step(why, job.id),
         });
         if let Some(id) = why.other_job() {
@@ -144,13 +144,13 @@ fn json(standing: &Standing, reasons: &[Why]) -> Value {
     })
 }
 
-fn text(standing: &Standing, reasons: &[Why]) -> String {
-    let job = &standing.job;
+fn text(position: &Position, reasons: &[Why]) -> String {
+    let job = &position.job;
     let kind = job.state.kind();
     let verb = if kind == StateKind::Pending { ", and waits for" } else { "" };
     let mut text = format!("Job {} ({}) is {kind}{verb}:\n", job.id, job.issue);
     for reason in reasons {
-        let _ = writeln!(text, "  {}", detail(reason, standing.now));
+        let _ = writeln!(text, "  {}", detail(reason, position.now));
         let _ = writeln!(text, "    {}", next_step(reason, job.id));
     }
     text

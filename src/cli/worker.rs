@@ -6,8 +6,8 @@ use clap::Args;
 
 use crate::agent::git::git;
 use crate::agent::{AgentExecutor, git_version};
-use crate::cli::context::{CliError, Context, begin_logging, words};
-use crate::cli::exit::Exit;
+use crate::cli::context::{CliError, Context, begin_logging, stop_requests};
+use crate::cli::exit::CliExit;
 use crate::config::Config;
 use crate::daemon::Worker;
 use crate::queue::Queue;
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     max_agents: Option<u32>,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let mut config = context.config()?;
     config.max_agents = arguments.max_agents.unwrap_or(config.max_agents);
     begin_logging(context);
@@ -44,11 +44,11 @@ pub(super) fn work(
     config: Config,
     once: bool,
     ready: impl FnOnce(),
-) -> Result<Exit, CliError> {
+) -> Result<CliExit, CliError> {
     check_programs(context, &config)?;
     let queue = context.queue(&config)?;
     check_identity(&config);
-    let words = words()?;
+    let stop_requests = stop_requests()?;
     let settings = worker::Settings { once, ..config.worker() };
     let worker = new_worker(&config, queue.clone(), settings)?;
     ready();
@@ -60,9 +60,9 @@ pub(super) fn work(
         stats.pending,
         stats.notified
     );
-    Ok(match worker.run(&words)? {
-        worker::Exit::Idle | worker::Exit::Terminated => Exit::Success,
-        worker::Exit::Interrupted => Exit::Interrupted,
+    Ok(match worker.run(&stop_requests)? {
+        worker::Exit::Idle | worker::Exit::Terminated => CliExit::Success,
+        worker::Exit::Interrupted => CliExit::Interrupted,
     })
 }
 
@@ -77,7 +77,7 @@ pub(super) fn new_worker(
     let worker = Worker::new(queue, settings, executor)?;
     let worker = worker.with_policy(config.policy).with_retention(config.retention_ms);
     let folder = config.workers();
-    worker.with_presence(&folder).map_err(|error| {
+    worker.with_liveness(&folder).map_err(|error| {
         CliError::general(format!("cannot hold a lock in {}: {error}", folder.display()))
     })
 }

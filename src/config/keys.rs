@@ -314,10 +314,10 @@ fn optional(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_string())
 }
 
-fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
+fn number(text: &str, least: u32, limit: u32) -> Result<u32, String> {
     match text.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        Ok(_) | Err(_) => Err(format!("it is a whole number from {least} to {most}")),
+        Ok(number) if (least..=limit).contains(&number) => Ok(number),
+        Ok(_) | Err(_) => Err(format!("it is a whole number from {least} to {limit}")),
     }
 }
 

@@ -22,17 +22,17 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         Ok(metadata) => metadata,
     };
     let mode = metadata.mode() & 0o7777;
-    let facts = Facts {
+    let ownership = Ownership {
         owner: metadata.uid(),
         caller: geteuid().as_raw(),
         mode,
         // Asked for only where it matters: the answer may come over a network.
         group_is_private: mode & 0o020 != 0 && is_private(metadata.gid(), metadata.uid()),
     };
-    judge(&facts, name_of, path)
+    judge(&ownership, name_of, path)
 }
 
-struct Facts {
+struct Ownership {
     owner: u32,
     caller: u32,
     mode: u32,
@@ -40,18 +40,22 @@ struct Facts {
     group_is_private: bool,
 }
 
-fn judge(facts: &Facts, name_of: impl Fn(u32) -> String, path: &Path) -> Result<(), String> {
-    if facts.owner != facts.caller {
-        let (owner, caller) = (name_of(facts.owner), name_of(facts.caller));
+fn judge(
+    ownership: &Ownership,
+    name_of: impl Fn(u32) -> String,
+    path: &Path,
+) -> Result<(), String> {
+    if ownership.owner != ownership.caller {
+        let (owner, caller) = (name_of(ownership.owner), name_of(ownership.caller));
         return Err(format!(
             "it belongs to {owner}, and you are {caller}: be {owner}, or use something of your own"
         ));
     }
-    let harmful = if facts.group_is_private { 0o002 } else { 0o022 };
-    if facts.mode & harmful != 0 {
+    let harmful = if ownership.group_is_private { 0o002 } else { 0o022 };
+    if ownership.mode & harmful != 0 {
         return Err(format!(
             "others may write to it (mode {:o}), and so decide what your agents do: chmod go-w {}",
-            facts.mode,
+            ownership.mode,
             path.display()
         ));
     }
@@ -97,8 +101,8 @@ mod tests {
             (7, 0, 0o700, false, "it belongs to u7, and you are u0"),
             (0, 7, 0o755, false, "it belongs to u0, and you are u7"),
         ] {
-            let facts = Facts { owner, caller, mode, group_is_private };
-            let answer = judge(&facts, |uid| format!("u{uid}"), Path::new("/k"));
+            let ownership = Ownership { owner, caller, mode, group_is_private };
+            let answer = judge(&ownership, |uid| format!("u{uid}"), Path::new("/k"));
             let said = answer.err().unwrap_or_default();
             let fits = if expected.is_empty() { said.is_empty() } else { said.contains(expected) };
             assert!(fits, "{owner} {caller} {mode:o}: {said:?}");

@@ -1,10 +1,10 @@
 //! A worker: it claims a queue's jobs, gives them to an executor, and writes down how they ended.
 //!
-//! This is the shell round the worker's mind: threads, channels, and the effects of its actions.
-//! One thread owns the mind and sleeps in `select!`; one talks to the store; each job has a thread
+//! This is the shell round `WorkerState`: threads, channels, and the effects of its actions.
+//! One thread owns the state and sleeps in `select!`; one talks to the store; each job has a thread
 //! for its execution. This module has no rules of its own.
 
-mod presence;
+mod liveness;
 mod recovery;
 mod store_thread;
 mod systemd;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
-use crate::daemon::presence::Presence;
+use crate::daemon::liveness::Liveness;
 use crate::daemon::recovery::Recovery;
 use crate::daemon::store_thread::{Request, StoreThread};
 use crate::daemon::systemd::Supervisor;
@@ -31,15 +31,15 @@ use crate::process::lock::Held;
 use crate::queue::{Queue, QueueError};
 use crate::store::Watch;
 use crate::time::{self, Monotonic, Timestamp};
-use crate::worker::{Action, Event, Exit, Mind, Notice, Settings};
+use crate::worker::{Action, Exit, Notice, Settings, WorkerEvent, WorkerState};
 
-pub(crate) use self::presence::{Seen, remove_dead_workers, workers_in};
+pub(crate) use self::liveness::{Seen, remove_dead_workers, workers_in};
 
-/// A word from outside to a running worker. A second one, of either kind, ends the running jobs and
-/// puts them back.
+/// A request from outside that a running worker stop. A second one, of either kind, ends the
+/// running jobs and puts them back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Word {
+pub enum StopRequest {
     /// A supervisor wants it to end (SIGTERM):
     /// [`Settings::on_terminate`](crate::worker::Settings) says how.
     Terminate,
@@ -50,14 +50,14 @@ pub enum Word {
 /// Runs a queue's jobs through an executor.
 ///
 /// A program has as many as it likes; each has its own executor, and takes any job of the queue. It
-/// installs no signal handlers: the program passes words on. Where a supervisor has set
+/// installs no signal handlers: the program passes requests to stop on. Where a supervisor has set
 /// `NOTIFY_SOCKET`, it says there that it is ready, alive and stopping.
 ///
 /// ```
 /// use std::thread;
 ///
 /// use kugetsu::crossbeam_channel::bounded;
-/// use kugetsu::daemon::{Word, Worker};
+/// use kugetsu::daemon::{StopRequest, Worker};
 /// use kugetsu::executor::Control;
 /// use kugetsu::job::{Reason, Report};
 /// use kugetsu::store::MemoryStore;
@@ -69,10 +69,10 @@ pub enum Word {
 ///     Report::new(Reason::Done, format!("did {}", job.message))
 /// })?;
 ///
-/// let (tell, words) = bounded(1);
-/// let running = thread::spawn(move || worker.run(&words));
+/// let (sender, stop_requests) = bounded(1);
+/// let running = thread::spawn(move || worker.run(&stop_requests));
 /// // … the program's own work …
-/// tell.send(Word::Interrupt)?;
+/// sender.send(StopRequest::Interrupt)?;
 /// assert_eq!(running.join().expect("no panic")?, Exit::Interrupted);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -81,7 +81,7 @@ pub struct Worker {
     settings: Settings,
     policy: RetryPolicy,
     retention_ms: Option<u64>,
-    presence: Option<Presence>,
+    liveness: Option<Liveness>,
     /// Held for as long as the worker lives.
     _here: Option<Held>,
     executor: Arc<dyn Executor>,
@@ -104,7 +104,7 @@ impl Worker {
             settings,
             policy: RetryPolicy::default(),
             retention_ms: None,
-            presence: None,
+            liveness: None,
             _here: None,
             executor: Arc::new(executor),
             id: new_worker_id()?,
@@ -129,10 +129,10 @@ impl Worker {
     /// # Errors
     ///
     /// When the folder cannot be made or the lock not be held.
-    pub fn with_presence(self, folder: &Path) -> io::Result<Worker> {
-        let presence = Presence::at(folder)?;
-        let here = presence.announce(&self.id, self.queue.now())?;
-        Ok(Worker { presence: Some(presence), _here: Some(here), ..self })
+    pub fn with_liveness(self, folder: &Path) -> io::Result<Worker> {
+        let liveness = Liveness::at(folder)?;
+        let here = liveness.announce(&self.id, self.queue.now())?;
+        Ok(Worker { liveness: Some(liveness), _here: Some(here), ..self })
     }
 
     /// Records, once and now, how runs ended that nobody looks after. A worker that runs does so by
@@ -157,10 +157,10 @@ impl Worker {
     /// [`QueueError::Worker`] if the system gives it no thread, [`QueueError::Store`] when the
     /// store cannot be used any more; its jobs are left to the lapse of their leases then. A store
     /// that is busy for a while is no reason to end.
-    pub fn run(self, words: &Receiver<Word>) -> Result<Exit, QueueError> {
+    pub fn run(self, stop_requests: &Receiver<StopRequest>) -> Result<Exit, QueueError> {
         let start = time::monotonic();
-        let mind = Mind::new(self.settings.clone(), since(start));
-        Loop::begin(self, mind, start)?.run(words, Vec::new())
+        let state = WorkerState::new(self.settings.clone(), since(start));
+        Loop::begin(self, state, start)?.run(stop_requests, Vec::new())
     }
 
     /// Works on one job that was claimed under this worker's name or another's, and ends with it.
@@ -168,16 +168,21 @@ impl Worker {
     /// # Errors
     ///
     /// As [`Worker::run`].
-    pub fn run_one(self, job: Job, words: &Receiver<Word>) -> Result<Exit, QueueError> {
+    pub fn run_one(
+        self,
+        job: Job,
+        stop_requests: &Receiver<StopRequest>,
+    ) -> Result<Exit, QueueError> {
         let start = time::monotonic();
-        let (mind, actions) = Mind::for_one(self.settings.clone(), Box::new(job), since(start));
-        Loop::begin(self, mind, start)?.run(words, actions)
+        let (state, actions) =
+            WorkerState::for_one(self.settings.clone(), Box::new(job), since(start));
+        Loop::begin(self, state, start)?.run(stop_requests, actions)
     }
 }
 
 /// Whether nobody looks after a running job, by the folder that workers hold their locks in.
-pub(crate) fn is_orphan(presence: &Path, job: &Job, now: Timestamp) -> bool {
-    Presence::seen_at(presence).is_orphan(job, now)
+pub(crate) fn is_orphan(liveness: &Path, job: &Job, now: Timestamp) -> bool {
+    Liveness::seen_at(liveness).is_orphan(job, now)
 }
 
 /// Workers that this process has made.
@@ -200,39 +205,48 @@ fn since(start: Instant) -> Monotonic {
 /// A worker at work.
 struct Loop {
     worker: Worker,
-    mind: Mind,
+    state: WorkerState,
     start: Instant,
     store: StoreThread,
-    /// What threads tell the loop. Each thread has a bounded number of things to tell.
-    events: Receiver<Event>,
-    tell: Sender<Event>,
+    /// What threads report to the loop. Each thread sends a bounded number of events.
+    events: Receiver<WorkerEvent>,
+    event_sender: Sender<WorkerEvent>,
     /// The way to each execution.
     stops: BTreeMap<JobId, Sender<Stop>>,
     supervisor: Supervisor,
 }
 
 impl Loop {
-    fn begin(worker: Worker, mind: Mind, start: Instant) -> Result<Loop, QueueError> {
-        let (tell, events) = unbounded();
-        let store = StoreThread::begin(&worker, tell.clone())
+    fn begin(worker: Worker, state: WorkerState, start: Instant) -> Result<Loop, QueueError> {
+        let (event_sender, events) = unbounded();
+        let store = StoreThread::begin(&worker, event_sender.clone())
             .map_err(|error| QueueError::Worker(Arc::new(error)))?;
         let supervisor = Supervisor::from_environment();
-        Ok(Loop { worker, mind, start, store, events, tell, stops: BTreeMap::new(), supervisor })
+        Ok(Loop {
+            worker,
+            state,
+            start,
+            store,
+            events,
+            event_sender,
+            stops: BTreeMap::new(),
+            supervisor,
+        })
     }
 
     fn run(
         mut self,
-        words: &Receiver<Word>,
+        stop_requests: &Receiver<StopRequest>,
         first_actions: Vec<Action>,
     ) -> Result<Exit, QueueError> {
         let watch = self.worker.queue.watch();
-        let presence = self.worker.presence.as_ref();
-        let others = presence.map_or_else(Watch::never, Presence::changes);
-        let mut words = words.clone();
+        let liveness = self.worker.liveness.as_ref();
+        let others = liveness.map_or_else(Watch::never, Liveness::changes);
+        let mut stop_requests = stop_requests.clone();
         let mut actions = first_actions;
-        let mut event = Event::Tick;
+        let mut event = WorkerEvent::Tick;
         loop {
-            actions.extend(self.mind.handle(event, since(self.start)));
+            actions.extend(self.state.handle(event, since(self.start)));
             for action in std::mem::take(&mut actions) {
                 if let Action::Exit(exit) = action {
                     self.supervisor.stopping();
@@ -245,22 +259,22 @@ impl Loop {
                 return self.store.end().map(|()| Exit::Terminated);
             }
             event = select! {
-                recv(self.events) -> event => event.unwrap_or(Event::Tick),
-                recv(watch.hints()) -> _ => Event::Woken,
-                recv(others.hints()) -> _ => Event::OthersChanged,
-                recv(words) -> word => match word {
-                    Ok(Word::Terminate) => Event::Terminate,
-                    Ok(Word::Interrupt) => Event::Interrupt,
+                recv(self.events) -> event => event.unwrap_or(WorkerEvent::Tick),
+                recv(watch.wakeups()) -> _ => WorkerEvent::Woken,
+                recv(others.wakeups()) -> _ => WorkerEvent::OthersChanged,
+                recv(stop_requests) -> request => match request {
+                    Ok(StopRequest::Terminate) => WorkerEvent::Terminate,
+                    Ok(StopRequest::Interrupt) => WorkerEvent::Interrupt,
                     Err(_) => {
-                        words = never();
-                        Event::Tick
+                        stop_requests = never();
+                        WorkerEvent::Tick
                     }
                 },
-                default(self.patience()) => Event::Tick,
+                default(self.patience()) => WorkerEvent::Tick,
             };
             match &event {
-                Event::Recovered => self.supervisor.ready(),
-                Event::Returned { id, .. } => drop(self.stops.remove(id)),
+                WorkerEvent::Recovered => self.supervisor.ready(),
+                WorkerEvent::Returned { id, .. } => drop(self.stops.remove(id)),
                 _ => {}
             }
         }
@@ -269,7 +283,7 @@ impl Loop {
     /// How long nothing can become due.
     fn patience(&mut self) -> Duration {
         let now = since(self.start);
-        let deadline = Duration::from_millis(self.mind.next_deadline().0.saturating_sub(now.0));
+        let deadline = Duration::from_millis(self.state.next_deadline().0.saturating_sub(now.0));
         match self.supervisor.keep_alive() {
             Some(interval) => deadline.min(interval),
             None => deadline,
@@ -284,13 +298,15 @@ impl Loop {
             }
             Action::LetGo(id, token) => self.store.ask(Request::LetGo(id, token)),
             Action::Renew(leases) => self.store.ask(Request::Renew(leases)),
-            Action::Look(leases) => self.store.ask(Request::Look(leases)),
-            Action::Recover(own) => Recovery::of(&self.worker).begin(own, self.tell.clone()),
+            Action::Peek(leases) => self.store.ask(Request::Peek(leases)),
+            Action::Recover(own) => {
+                Recovery::of(&self.worker).begin(own, self.event_sender.clone())
+            }
             Action::Execute(job) => self.execute(*job, Executor::execute),
             Action::Resume(job) => self.execute(*job, Executor::resume),
-            Action::Tell(id, stop) => {
+            Action::SendStop(id, stop) => {
                 if let Some(sender) = self.stops.get(&id) {
-                    // An execution that is over has dropped its end, and needs no word.
+                    // An execution that is over has dropped its end, and need not be stopped.
                     let _ = sender.send(stop);
                 }
             }
@@ -302,12 +318,12 @@ impl Loop {
     fn execute(&mut self, job: Job, how: fn(&dyn Executor, &Job, &Control) -> Ending) {
         let Some(token) = job.lease().map(|lease| lease.token) else { return };
         let id = job.id;
-        // The mind tells an execution ever stronger words, and there are four of them.
+        // Each request to an execution is stronger than the one before, and there are four of them.
         let (sender, stop) = bounded(4);
         self.stops.insert(id, sender);
         let control = Control { queue: self.worker.queue.clone(), id, token, stop };
         let executor = Arc::clone(&self.worker.executor);
-        let tell = self.tell.clone();
+        let event_sender = self.event_sender.clone();
         let execution = move || {
             let ending = catch_unwind(AssertUnwindSafe(|| how(&*executor, &job, &control)))
                 .unwrap_or_else(|_| {
@@ -315,13 +331,13 @@ impl Loop {
                     Ending::Over(Report::new(Reason::AgentError, detail))
                 });
             // The loop is gone only when the process is about to be.
-            let _ = tell.send(Event::Returned { id, token, ending });
+            let _ = event_sender.send(WorkerEvent::Returned { id, token, ending });
         };
         let spawned = thread::Builder::new().name(format!("job-{id}")).spawn(execution);
         if let Err(error) = spawned {
             let report = Report::new(Reason::StartFailed, format!("no thread for it: {error}"));
             let ending = Ending::Over(report);
-            let _ = self.tell.send(Event::Returned { id, token, ending });
+            let _ = self.event_sender.send(WorkerEvent::Returned { id, token, ending });
         }
     }
 }

@@ -6,14 +6,14 @@ use std::thread;
 use crossbeam_channel::Sender;
 
 use crate::daemon::Worker;
-use crate::daemon::presence::Presence;
+use crate::daemon::liveness::Liveness;
 use crate::executor::{Executor, Found, is_lease_lost};
 use crate::failpoint;
 use crate::job::{Job, JobId, Reason, Report, RetryPolicy, StateKind, WorkerId, limits, order};
 use crate::queue::{Prune, Queue, QueueError};
 use crate::store::ListQuery;
 use crate::time::Timestamp;
-use crate::worker::Event;
+use crate::worker::WorkerEvent;
 
 /// What a round needs to know of its worker.
 pub(super) struct Recovery {
@@ -21,7 +21,7 @@ pub(super) struct Recovery {
     executor: Arc<dyn Executor>,
     policy: RetryPolicy,
     retention_ms: Option<u64>,
-    presence: Option<Presence>,
+    liveness: Option<Liveness>,
     worker: WorkerId,
     lease_ms: u64,
 }
@@ -33,18 +33,18 @@ impl Recovery {
             executor: Arc::clone(&worker.executor),
             policy: worker.policy,
             retention_ms: worker.retention_ms,
-            presence: worker.presence.clone(),
+            liveness: worker.liveness.clone(),
             worker: worker.id.clone(),
             lease_ms: worker.settings.lease_ms,
         }
     }
 
     /// One round, on a thread of its own.
-    pub fn begin(self, own: Vec<JobId>, tell: Sender<Event>) {
-        let failed = tell.clone();
+    pub fn begin(self, own: Vec<JobId>, event_sender: Sender<WorkerEvent>) {
+        let failed = event_sender.clone();
         let round = move || {
             for (what, done) in [
-                ("look after the jobs of dead workers", self.adopt_orphans(&own, &tell)),
+                ("look after the jobs of dead workers", self.adopt_orphans(&own, &event_sender)),
                 ("clear up behind ended jobs", self.clear_up()),
                 ("remove jobs that ended long ago", self.forget_old_jobs()),
             ] {
@@ -52,24 +52,30 @@ impl Recovery {
                     tracing::error!(%error, "cannot {what}");
                 }
             }
-            let _ = tell.send(Event::Recovered);
+            let _ = event_sender.send(WorkerEvent::Recovered);
         };
         if let Err(error) = thread::Builder::new().name("recovery".into()).spawn(round) {
             tracing::error!(%error, "no thread to look after the jobs of dead workers");
-            let _ = failed.send(Event::Recovered);
+            let _ = failed.send(WorkerEvent::Recovered);
         }
     }
 
     /// Takes over every run that nobody looks after.
-    fn adopt_orphans(&self, own: &[JobId], tell: &Sender<Event>) -> Result<(), QueueError> {
+    fn adopt_orphans(
+        &self,
+        own: &[JobId],
+        event_sender: &Sender<WorkerEvent>,
+    ) -> Result<(), QueueError> {
         // Watched before they are looked at: whoever dies in between is heard of.
-        if let Some(Err(error)) = self.presence.as_ref().map(|p| p.watch(&self.worker, tell)) {
+        if let Some(Err(error)) =
+            self.liveness.as_ref().map(|p| p.watch(&self.worker, event_sender))
+        {
             tracing::warn!(%error, "cannot watch other workers; their leases will tell");
         }
         for job in self.running()?.iter().filter(|job| !own.contains(&job.id)) {
             if let Some(adopted) = self.adopt_if_orphan(job)? {
                 // The loop is gone only when the process is about to be.
-                let _ = tell.send(Event::Adopted(Box::new(adopted)));
+                let _ = event_sender.send(WorkerEvent::Adopted(Box::new(adopted)));
             }
         }
         Ok(())
@@ -110,8 +116,8 @@ impl Recovery {
 
     fn is_orphan(&self, job: &Job) -> bool {
         let now = self.queue.now();
-        match &self.presence {
-            Some(presence) => presence.is_orphan(job, now),
+        match &self.liveness {
+            Some(liveness) => liveness.is_orphan(job, now),
             None => order::is_lapsed(job, now),
         }
     }
@@ -137,10 +143,10 @@ impl Recovery {
                 self.executor.tidy(id);
             }
         }
-        let Some(presence) = &self.presence else { return Ok(()) };
-        let forgotten = match presence.take_dead(&self.running()?, self.queue.now()) {
+        let Some(liveness) = &self.liveness else { return Ok(()) };
+        let forgotten = match liveness.take_dead(&self.running()?, self.queue.now()) {
             // Looked up again, now that none of them can claim any more.
-            Ok(dead) => presence.forget(dead, &self.running()?, self.queue.now()),
+            Ok(dead) => liveness.forget(dead, &self.running()?, self.queue.now()),
             Err(error) => Err(error),
         };
         if let Err(error) = forgotten {
@@ -154,8 +160,8 @@ impl Recovery {
         let Some(retention_ms) = self.retention_ms else { return Ok(()) };
         let states = StateKind::ALL.into_iter().filter(|kind| kind.is_ended()).collect();
         let before = Timestamp(self.queue.now().0.saturating_sub(retention_ms));
-        let most = limits::OPS_PER_COMMIT_MAX as u64;
-        let removed = self.queue.prune(&Prune { states, before: Some(before), keep: 0, most })?;
+        let limit = limits::OPS_PER_COMMIT_MAX as u64;
+        let removed = self.queue.prune(&Prune { states, before: Some(before), keep: 0, limit })?;
         if removed > 0 {
             tracing::info!("removed {removed} job(s) that ended long ago");
         }

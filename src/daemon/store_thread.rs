@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::job::{self, JobId, Report, RetryPolicy, State, Token, WorkerId};
 use crate::queue::{Queue, QueueError};
 use crate::store::{Claim, NothingToClaim, Op, Reply, StoreError};
-use crate::worker::Event;
+use crate::worker::WorkerEvent;
 
 /// What the loop asks of the store. There are at most a few for each slot at a time.
 pub(super) enum Request {
@@ -23,27 +23,27 @@ pub(super) enum Request {
     Finish(JobId, Token, Report),
     LetGo(JobId, Token),
     Renew(Vec<(JobId, Token)>),
-    Look(Vec<(JobId, Token)>),
+    Peek(Vec<(JobId, Token)>),
 }
 
 pub(super) struct StoreThread {
     requests: Sender<Request>,
     thread: JoinHandle<()>,
-    fate: Arc<Fate>,
+    failure: Arc<Failure>,
 }
 
 /// Whether the store cannot be used any more, and why.
 #[derive(Default)]
-struct Fate {
+struct Failure {
     broken: AtomicBool,
     error: Mutex<Option<QueueError>>,
 }
 
 impl StoreThread {
-    pub fn begin(worker: &Worker, tell: Sender<Event>) -> io::Result<StoreThread> {
+    pub fn begin(worker: &Worker, event_sender: Sender<WorkerEvent>) -> io::Result<StoreThread> {
         let (requests, incoming) = unbounded();
-        let fate = Arc::new(Fate::default());
-        let clerk = Clerk {
+        let failure = Arc::new(Failure::default());
+        let actor = StoreActor {
             queue: worker.queue.clone(),
             claim: Claim {
                 worker: worker.id.clone(),
@@ -56,17 +56,17 @@ impl StoreThread {
                 let executor = Arc::clone(&worker.executor);
                 Box::new(move |id| executor.tidy(id))
             },
-            tell,
-            fate: Arc::clone(&fate),
+            event_sender,
+            failure: Arc::clone(&failure),
             paused: Cell::new(false),
         };
         let thread = thread::Builder::new().name("store".into()).spawn(move || {
-            let served = catch_unwind(AssertUnwindSafe(|| clerk.serve(&incoming)));
+            let served = catch_unwind(AssertUnwindSafe(|| actor.serve(&incoming)));
             if served.is_err() {
-                clerk.break_with(StoreError::Panicked.into());
+                actor.break_with(StoreError::Panicked.into());
             }
         })?;
-        Ok(StoreThread { requests, thread, fate })
+        Ok(StoreThread { requests, thread, failure })
     }
 
     pub fn ask(&self, request: Request) {
@@ -75,7 +75,7 @@ impl StoreThread {
     }
 
     pub fn is_broken(&self) -> bool {
-        self.fate.broken.load(Ordering::Acquire)
+        self.failure.broken.load(Ordering::Acquire)
     }
 
     /// Waits until everything that was asked is done.
@@ -85,7 +85,7 @@ impl StoreThread {
             return Err(StoreError::Panicked.into());
         }
         let error =
-            self.fate.error.lock().expect("no thread panics while it holds the error").take();
+            self.failure.error.lock().expect("no thread panics while it holds the error").take();
         error.map_or(Ok(()), Err)
     }
 }
@@ -95,19 +95,19 @@ fn seed(worker: &WorkerId) -> u64 {
     worker.0.bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
-struct Clerk {
+struct StoreActor {
     queue: Queue,
     claim: Claim,
     policy: RetryPolicy,
     seed: u64,
     tidy: Box<dyn Fn(JobId) + Send>,
-    tell: Sender<Event>,
-    fate: Arc<Fate>,
+    event_sender: Sender<WorkerEvent>,
+    failure: Arc<Failure>,
     /// Whether the last claim found the queue paused.
     paused: Cell<bool>,
 }
 
-impl Clerk {
+impl StoreActor {
     fn serve(&self, requests: &Receiver<Request>) {
         for request in requests {
             match request {
@@ -121,11 +121,11 @@ impl Clerk {
                     }
                 }
                 Request::Renew(leases) => self.renew(&leases),
-                Request::Look(leases) => {
+                Request::Peek(leases) => {
                     for (id, token) in leases {
-                        self.look(id, token);
+                        self.peek(id, token);
                     }
-                    self.tell(Event::Looked);
+                    self.send(WorkerEvent::Peeked);
                 }
             }
         }
@@ -143,24 +143,24 @@ impl Clerk {
             Ok(Ok(job)) => {
                 failpoint::here("claimed");
                 tracing::info!(job = %job.id, issue = %job.issue, "claimed");
-                Event::Claimed(Box::new(job))
+                WorkerEvent::Claimed(Box::new(job))
             }
             Ok(Err(why)) => match self.queue.stats() {
-                Ok(stats) => Event::NothingToClaim {
+                Ok(stats) => WorkerEvent::NothingToClaim {
                     due_in_ms: self.due_in_ms(why),
                     unfinished: stats.pending + stats.notified,
                 },
                 Err(error) => {
                     self.note(&error, "count jobs");
-                    Event::StoreTrouble
+                    WorkerEvent::StoreTrouble
                 }
             },
             Err(error) => {
                 self.note(&error, "claim a job");
-                Event::StoreTrouble
+                WorkerEvent::StoreTrouble
             }
         };
-        self.tell(event);
+        self.send(event);
     }
 
     fn due_in_ms(&self, why: NothingToClaim) -> Option<u64> {
@@ -196,15 +196,15 @@ impl Clerk {
                 if state.is_ended() {
                     (self.tidy)(id);
                 }
-                self.tell(Event::Settled(id, token));
+                self.send(WorkerEvent::Settled(id, token));
             }
             Err(error) if is_lease_lost(&error) => {
                 tracing::warn!(job = %id, %error, "somebody else has settled this job");
-                self.tell(Event::Settled(id, token));
+                self.send(WorkerEvent::Settled(id, token));
             }
             Err(error) => {
                 self.note(&error, "finish a job");
-                self.tell(Event::NotSettled(id, token));
+                self.send(WorkerEvent::NotSettled(id, token));
             }
         }
     }
@@ -223,7 +223,7 @@ impl Clerk {
                         }
                         Ok(_) | Err(_) => (false, false),
                     };
-                    self.tell(Event::Seen { id: *id, token: *token, held, cancel });
+                    self.send(WorkerEvent::Seen { id: *id, token: *token, held, cancel });
                 }
             }
             // Nothing is known then; the leases go on until they run out.
@@ -231,21 +231,21 @@ impl Clerk {
         }
     }
 
-    fn look(&self, id: JobId, token: Token) {
+    fn peek(&self, id: JobId, token: Token) {
         match self.queue.get(id) {
             Ok(job) => {
                 let job = job.as_ref();
                 let lease = job.and_then(|job| job.lease()).filter(|lease| lease.token == token);
                 let cancel = lease.is_some_and(|lease| lease.cancel_requested);
-                self.tell(Event::Seen { id, token, held: lease.is_some(), cancel });
+                self.send(WorkerEvent::Seen { id, token, held: lease.is_some(), cancel });
             }
             Err(error) => self.note(&error, "read a job"),
         }
     }
 
-    fn tell(&self, event: Event) {
+    fn send(&self, event: WorkerEvent) {
         // The loop ends before this thread only with the process.
-        let _ = self.tell.send(event);
+        let _ = self.event_sender.send(event);
     }
 
     /// A busy store may pass; a damaged one does not, nor one that is gone or that an I/O error has
@@ -265,10 +265,11 @@ impl Clerk {
 
     /// The worker ends with this.
     fn break_with(&self, error: QueueError) {
-        let mut known = self.fate.error.lock().expect("no thread panics while it holds the error");
+        let mut known =
+            self.failure.error.lock().expect("no thread panics while it holds the error");
         known.get_or_insert(error);
         drop(known);
-        self.fate.broken.store(true, Ordering::Release);
-        self.tell(Event::Tick);
+        self.failure.broken.store(true, Ordering::Release);
+        self.send(WorkerEvent::Tick);
     }
 }

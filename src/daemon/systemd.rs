@@ -1,4 +1,4 @@
-//! Words to a supervisor that listens (`NOTIFY_SOCKET`): ready, alive, stopping.
+//! Notifies a supervisor that listens (`NOTIFY_SOCKET`): ready, alive, stopping.
 
 use std::time::Duration;
 
@@ -18,25 +18,25 @@ impl Supervisor {
 
     pub fn ready(&mut self) {
         if !std::mem::replace(&mut self.ready, true) {
-            tell(&NotifyState::Ready);
+            notify(&NotifyState::Ready);
         }
     }
 
     /// Called once a round of the loop. Says when it wants to be called again.
     pub fn keep_alive(&mut self) -> Option<Duration> {
         if self.interval.is_some() {
-            tell(&NotifyState::Watchdog);
+            notify(&NotifyState::Watchdog);
         }
         self.interval
     }
 
     pub fn stopping(&self) {
-        tell(&NotifyState::Stopping);
+        notify(&NotifyState::Stopping);
     }
 }
 
 /// Without a socket this does nothing.
-fn tell(state: &NotifyState<'_>) {
+fn notify(state: &NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
         tracing::warn!(%error, "cannot notify the supervisor");
     }

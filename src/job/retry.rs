@@ -56,10 +56,14 @@ pub enum Class {
 /// The budget of each reason.
 pub fn class(reason: Reason) -> Class {
     match reason {
-        Reason::Done => Class::Success,
+        Reason::Done | Reason::Updated => Class::Success,
         Reason::AgentError => Class::Attempt,
         Reason::NoChanges
         | Reason::Uncommitted
+        | Reason::OffBranch
+        | Reason::Unmerged
+        | Reason::Unreadable
+        | Reason::CloneDamaged
         | Reason::Timeout
         | Reason::IdleTimeout
         | Reason::WorktreeFailed
@@ -68,9 +72,11 @@ pub fn class(reason: Reason) -> Class {
         | Reason::CostLimit => Class::Terminal,
         Reason::Lost => Class::Lost,
         Reason::StartFailed => Class::StartFailed,
-        Reason::Deferred => Class::Deferred,
+        Reason::Deferred | Reason::ProviderLimit | Reason::ProviderLogin | Reason::Interrupted => {
+            Class::Deferred
+        }
         Reason::Cancelled => Class::Cancelled,
-        Reason::Shutdown => Class::Free,
+        Reason::Shutdown | Reason::Machine => Class::Free,
     }
 }
 

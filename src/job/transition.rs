@@ -284,7 +284,7 @@ enum Budget {
 
 /// Takes one from the budget that the reason is paid from.
 fn charge(spent: &mut Spent, job: &Job, reason: Reason, policy: &RetryPolicy) -> Budget {
-    let (used, most) = match retry::class(reason) {
+    let (used, limit) = match retry::class(reason) {
         Class::Success | Class::Cancelled | Class::Free => return Budget::Left { failures: 0 },
         Class::Attempt => (&mut spent.attempts, job.max_attempts.unwrap_or(policy.max_attempts)),
         Class::Terminal => (&mut spent.attempts, job.max_attempts.unwrap_or(1)),
@@ -293,7 +293,7 @@ fn charge(spent: &mut Spent, job: &Job, reason: Reason, policy: &RetryPolicy) ->
         Class::Deferred => (&mut spent.deferred, limits::DEFERRED_MAX),
     };
     *used += 1;
-    if *used < most { Budget::Left { failures: *used } } else { Budget::UsedUp }
+    if *used < limit { Budget::Left { failures: *used } } else { Budget::UsedUp }
 }
 
 /// Cuts at the bound, between characters.

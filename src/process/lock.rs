@@ -1,6 +1,7 @@
-//! A lock that tells who holds it, and that the kernel frees when its holder dies.
+//! Locks that the kernel frees when their last holder dies: they belong to an open file, so whoever
+//! inherits it holds the lock too, and they can be looked at without being taken.
 //!
-//! What the file says is a hint: whether the holder lives is known by the lock alone.
+//! What the file says may be stale: whether the holder lives is known by the lock alone.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -15,17 +16,25 @@ use nix::libc;
 use crate::job::limits;
 use crate::process::identity::{self, Identity};
 use crate::process::run::private_file;
+use crate::process::safe_file;
 use crate::time::{self, Timestamp};
 
 /// A lock that this process holds until it drops it or ends.
 #[derive(Debug)]
 pub struct Held {
-    _file: File,
+    file: File,
+}
+
+impl Held {
+    /// The file. Whoever inherits it holds the lock too, until the last of them ends.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 /// Who holds a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder {
+pub struct LockHolder {
     /// The process, of this boot.
     pub process: Identity,
     /// When it took the lock.
@@ -34,16 +43,16 @@ pub struct Holder {
 
 /// Whether a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum LockState {
     /// Nobody holds it.
     Free,
     /// Somebody does; who, if the file tells.
-    Held(Option<Holder>),
+    Held(Option<LockHolder>),
 }
 
 /// Takes the lock, or `None` while somebody else holds it.
 pub fn try_take(path: &Path, now: Timestamp) -> io::Result<Option<Held>> {
-    let file = private_file().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = safe_file::open_or_create(path)?;
     if !try_lock(&file)? {
         return Ok(None);
     }
@@ -53,6 +62,21 @@ pub fn try_take(path: &Path, now: Timestamp) -> io::Result<Option<Held>> {
         return Ok(None);
     }
     sign(file, now).map(Some)
+}
+
+/// Takes a lock that tells nobody's name and that children are to inherit, or `None` while somebody
+/// holds it, be it by `flock`, as the version before did.
+pub fn try_take_inheritable(path: &Path) -> io::Result<Option<File>> {
+    let file = safe_file::open_or_create(path)?;
+    Ok((try_lock(&file)? && !is_flocked(path)?).then_some(file))
+}
+
+/// Whether somebody holds the lock of a file in any way. Nothing is changed by asking.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    Ok(match safe_file::open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        file => is_locked(&file?)? || is_flocked(path)?,
+    })
 }
 
 /// Makes a lock that nobody has seen free, not even whoever removes such: it is held under the name
@@ -82,43 +106,47 @@ fn sign(mut file: File, now: Timestamp) -> io::Result<Held> {
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(text.as_bytes())?;
-    Ok(Held { _file: file })
+    Ok(Held { file })
 }
 
-/// Looks whether the lock is held, without taking it.
-pub fn look(path: &Path) -> io::Result<State> {
-    let mut state = look_once(path)?;
-    for _ in 0..limits::LOCK_LOOKS_MAX {
-        if state != State::Held(None) {
+/// Whether the lock is held, without taking it.
+pub fn inspect(path: &Path) -> io::Result<LockState> {
+    let mut state = inspect_once(path)?;
+    for _ in 0..limits::LOCK_INSPECTIONS_MAX {
+        if state != LockState::Held(None) {
             break;
         }
         // Whoever has just taken it says who it is at once.
         time::pause(Duration::from_millis(limits::LOCK_PAUSE_MS));
-        state = look_once(path)?;
+        state = inspect_once(path)?;
     }
     Ok(state)
 }
 
-fn look_once(path: &Path) -> io::Result<State> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Free),
+fn inspect_once(path: &Path) -> io::Result<LockState> {
+    let mut file = match safe_file::open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
         file => file?,
     };
-    // Who only waits for the holder's end holds it shared for a moment, and is not meant.
-    let mut lock = whole_file(libc::F_RDLCK)?;
-    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(io::Error::from)?;
-    if i32::from(lock.l_type) == libc::F_UNLCK {
-        return Ok(State::Free);
+    if !is_locked(&file)? {
+        return Ok(LockState::Free);
     }
     let mut text = String::new();
     (&mut file).take(limits::RECORD_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(State::Held(parse(&text, &identity::boot_id()?)))
+    Ok(LockState::Held(parse(&text, &identity::boot_id()?)))
 }
 
-/// Looks whether somebody holds the other kind of lock, `flock`, on a file. It is taken shared for
+/// Who only waits for the holder's end holds it shared for a moment, and is not meant.
+fn is_locked(file: &File) -> io::Result<bool> {
+    let mut lock = whole_file(libc::F_RDLCK)?;
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(io::Error::from)?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+/// Whether somebody holds the other kind of lock, `flock`, on a file. It is taken shared for
 /// a moment, so whoever does not wait for it must not be about to take it.
 pub fn is_flocked(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
+    let file = match safe_file::open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         file => file?,
     };
@@ -132,7 +160,7 @@ pub fn is_flocked(path: &Path) -> io::Result<bool> {
 /// Waits until the lock is free. Says whether it became so in time.
 pub fn wait_until_free(path: &Path, timeout: Duration) -> io::Result<bool> {
     let deadline = time::monotonic() + timeout;
-    while look(path)? != State::Free {
+    while inspect(path)? != LockState::Free {
         if time::monotonic() >= deadline {
             return Ok(false);
         }
@@ -144,7 +172,7 @@ pub fn wait_until_free(path: &Path, timeout: Duration) -> io::Result<bool> {
 /// Blocks until nobody holds the lock: the kernel wakes whoever waits. An error, if the file is not
 /// there.
 pub fn wait_for_end(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
+    let file = safe_file::open_regular(path)?;
     loop {
         match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_RDLCK)?)) {
             Ok(_) => return Ok(()),
@@ -155,12 +183,12 @@ pub fn wait_for_end(path: &Path) -> io::Result<()> {
 }
 
 /// A holder of another boot, or whose process is gone, wrote it before the one that holds it now.
-fn parse(text: &str, boot_id: &str) -> Option<Holder> {
+fn parse(text: &str, boot_id: &str) -> Option<LockHolder> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [pid, start_time, boot, since] = fields.as_slice() else { return None };
     let process = Identity { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? };
     let since = Timestamp(since.parse().ok()?);
-    (*boot == boot_id && process.is_alive()).then_some(Holder { process, since })
+    (*boot == boot_id && process.is_alive()).then_some(LockHolder { process, since })
 }
 
 fn whole_file(kind: i32) -> io::Result<libc::flock> {
@@ -182,18 +210,22 @@ mod tests {
     fn a_lock_is_held_once_and_tells_by_whom() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("lock");
-        assert_eq!(look(&path).expect("a look"), State::Free, "it was never there");
+        assert_eq!(inspect(&path).expect("an answer"), LockState::Free, "it was never there");
         let held = try_take(&path, Timestamp(7)).expect("a lock").expect("it is free");
         assert!(try_take(&path, Timestamp(8)).expect("a lock").is_none());
         let process = Identity::own().expect("/proc is there");
-        let holder = Holder { process, since: Timestamp(7) };
-        assert_eq!(look(&path).expect("a look"), State::Held(Some(holder)));
-        assert!(!wait_until_free(&path, Duration::ZERO).expect("a look"));
+        let holder = LockHolder { process, since: Timestamp(7) };
+        assert_eq!(inspect(&path).expect("an answer"), LockState::Held(Some(holder)));
+        assert!(!wait_until_free(&path, Duration::ZERO).expect("an answer"));
         std::fs::write(&path, "garbage").expect("a file");
-        assert_eq!(look(&path).expect("a look"), State::Held(None), "the lock alone counts");
+        assert_eq!(
+            inspect(&path).expect("an answer"),
+            LockState::Held(None),
+            "the lock alone counts"
+        );
         drop(held);
-        assert_eq!(look(&path).expect("a look"), State::Free);
-        assert!(wait_until_free(&path, Duration::ZERO).expect("a look"));
+        assert_eq!(inspect(&path).expect("an answer"), LockState::Free);
+        assert!(wait_until_free(&path, Duration::ZERO).expect("an answer"));
     }
 
     #[test]

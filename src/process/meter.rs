@@ -2,10 +2,6 @@
 //!
 //! Another program's log says nothing of it, and then nothing is counted.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::job::limits;
@@ -16,7 +12,7 @@ const STEP_FINISH: &[u8] = br#"{"type":"step_finish""#;
 /// What was used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Usage {
+pub struct ModelUsage {
     /// Calls of the model.
     pub steps: u64,
     /// Tokens that the model read, from its cache too.
@@ -27,26 +23,24 @@ pub struct Usage {
     pub cost_micros: u64,
 }
 
-/// Reads what is added to a log.
+/// Counts in what is added to a log.
+#[derive(Default)]
 pub struct Meter {
-    log: BufReader<File>,
-    /// How far it has read.
-    position: u64,
     /// The beginning of a line whose end is not there yet.
     line: Vec<u8>,
     /// In the middle of a line that is too long to count.
     skipping: bool,
     /// What was counted.
-    pub usage: Usage,
+    pub usage: ModelUsage,
 }
 
 #[derive(Deserialize)]
-struct Event {
-    part: Part,
+struct StepFinish {
+    part: StepPart,
 }
 
 #[derive(Deserialize)]
-struct Part {
+struct StepPart {
     #[serde(default)]
     tokens: Tokens,
     #[serde(default)]
@@ -70,42 +64,27 @@ struct Cache {
 }
 
 impl Meter {
-    /// Counts from this place in the log on.
-    pub fn begin(log: &Path, from: u64) -> io::Result<Meter> {
-        let mut file = File::open(log)?;
-        file.seek(SeekFrom::Start(from))?;
-        let log = BufReader::new(file);
-        let usage = Usage::default();
-        Ok(Meter { log, position: from, line: Vec::new(), skipping: false, usage })
-    }
-
-    /// Counts what was added up to a place in the log: whoever writes may be faster than this.
-    pub fn read(&mut self, until: u64) -> io::Result<()> {
-        while self.position < until {
-            let room = limits::METER_LINE_BYTES_MAX.saturating_sub(self.line.len()).max(1) as u64;
-            let room = room.min(until - self.position);
-            let read = self.log.by_ref().take(room).read_until(b'\n', &mut self.line)?;
-            if read == 0 {
-                return Ok(());
-            }
-            self.position += read as u64;
-            let is_whole = self.line.ends_with(b"\n");
-            if is_whole && !self.skipping {
-                self.count();
-            }
-            if is_whole || self.line.len() >= limits::METER_LINE_BYTES_MAX {
-                self.skipping = !is_whole;
+    /// Counts in what came next.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = limits::METER_LINE_BYTES_MAX.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            self.skipping |= part.len() > room;
+            if part.ends_with(b"\n") {
+                if !self.skipping {
+                    self.count();
+                }
+                self.skipping = false;
                 self.line.clear();
             }
         }
-        Ok(())
     }
 
     fn count(&mut self) {
         if !self.line.starts_with(STEP_FINISH) {
             return;
         }
-        let Ok(Event { part }) = serde_json::from_slice(&self.line) else { return };
+        let Ok(StepFinish { part }) = serde_json::from_slice(&self.line) else { return };
         let Tokens { input, output, reasoning, cache } = part.tokens;
         let usage = &mut self.usage;
         usage.steps += 1;
@@ -134,8 +113,6 @@ pub fn micros(cost: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     const STEP: &str = concat!(
@@ -147,29 +124,24 @@ mod tests {
 
     #[test]
     fn steps_are_counted_as_they_come_and_nothing_else_is() {
-        let mut log = tempfile::NamedTempFile::new().expect("a temporary file");
-        log.write_all(STEP.as_bytes()).expect("a write");
-        let from = STEP.len() as u64;
-        let path = log.path().to_path_buf();
-        let mut meter = Meter::begin(&path, from).expect("a log");
-        let mut seen = |meter: &mut Meter, text: &str| {
-            log.write_all(text.as_bytes()).expect("a write");
-            let length = std::fs::metadata(&path).expect("a log").len();
-            meter.read(length).expect("a read");
+        let mut meter = Meter::default();
+        let mut seen = |text: &str| {
+            meter.feed(text.as_bytes());
             meter.usage
         };
-        assert_eq!(seen(&mut meter, ""), Usage::default(), "what was before does not count");
-        let one = Usage { steps: 1, tokens_in: 105, tokens_out: 12, cost_micros: 120 };
+        let one = ModelUsage { steps: 1, tokens_in: 105, tokens_out: 12, cost_micros: 120 };
         let (head, tail) = STEP.split_at(50);
-        assert_eq!(seen(&mut meter, head), Usage::default());
-        assert_eq!(seen(&mut meter, tail), one);
+        assert_eq!(seen(head), ModelUsage::default());
+        assert_eq!(seen(tail), one);
         let text =
             format!("{}\n{{\"type\":\"text\"}}\n", STEP.trim_end().replace("step_", "stop_"));
-        assert_eq!(seen(&mut meter, &text), one);
-        assert_eq!(seen(&mut meter, "{\"type\":\"step_finish\",\"part\":{}}\n").steps, 2);
+        assert_eq!(seen(&text), one);
+        assert_eq!(seen("{\"type\":\"step_finish\",\"part\":{}}\n").steps, 2);
         let long = "x".repeat(limits::METER_LINE_BYTES_MAX * 2 + 10);
-        assert_eq!(seen(&mut meter, &format!("{long}{STEP}")).steps, 2, "in a line too long");
-        assert_eq!(seen(&mut meter, STEP).steps, 3, "and the next one counts again");
+        assert_eq!(seen(&format!("{long}{STEP}")).steps, 2, "in a line too long");
+        assert_eq!(seen(STEP).steps, 3, "and the next one counts again");
+        let padded = STEP.trim_end().replace("{\"id\"", &format!("{{{:1$}\"id\"", "", 65_000));
+        assert_eq!(seen(&format!("{padded}\n")).steps, 4, "a long one that fits");
     }
 
     #[test]

@@ -2,13 +2,25 @@
 
 pub mod cgroup;
 pub mod guard;
+pub mod helper;
+pub mod holders;
 pub mod identity;
+pub mod launch;
 pub mod lock;
 pub mod meter;
+pub mod oom;
+pub mod own_log;
+pub mod program;
+pub mod record;
+pub mod remains;
 pub mod run;
+mod run_log;
+pub mod safe_file;
+pub mod sandbox;
 pub mod shim;
 mod signals;
 pub mod spawn;
+mod supervise;
 pub mod tree;
 
 use std::ffi::OsStr;
@@ -38,7 +50,7 @@ pub fn remove_variables(command: &mut Command, removed: &[impl AsRef<str>]) {
 }
 
 /// Makes a system call again when a signal came in between.
-fn retry_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+pub(crate) fn retry_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}

@@ -5,113 +5,45 @@
 //! | `lock` | shim, held by its whole tree | while it is held, something of the run lives |
 //! | `shim` | shim, held by it alone | while it is held, the shim lives |
 //! | `spec.json` | worker, before the shim | what to run, and its limits |
-//! | `msg.txt`, `context.txt` | worker, before the shim | what the shim puts before the agent |
 //! | `cgroup` | shim, past the gate | the control group that the agent is in, if there is one |
 //! | `started` | shim, past the gate | the agent was about to start |
+//! | `launch` | launcher | why the agent could not be started, if it could not |
+//! | `ending`, `ending-again` | whoever asks for the end first | the shim was sent TERM |
+//! | `heard` | shim | it has heard of it |
 //! | `exit.json` | shim, at the end | how the agent ended |
+//! | `agent/` | worker, then agent | message, context, result: all that the agent may write |
+//!
+//! What the agent may write is apart from what kugetsu relies on. All of it is opened as what an
+//! agent could have put there, because without a sandbox nothing keeps it from doing so.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use nix::unistd::Pid;
 
 use crate::job::limits;
 use crate::process::cgroup::Cgroup;
 use crate::process::identity::Identity;
 use crate::process::lock::{self, Held};
-use crate::process::meter::Usage;
+use crate::process::safe_file;
 use crate::time::{self, Timestamp};
+
+pub use crate::process::record::{Cause, ExitRecord, RunSpec};
+pub use crate::process::safe_file::{read_json, write_json};
+
+/// What an agent may write in its run's folder.
+pub const AGENT_FOLDER: &str = "agent";
+/// Its temporary folder, in that.
+pub const TEMPORARY_FOLDER: &str = "tmp";
+/// Where it says what became of it, in that.
+pub const RESULT: &str = "result.json";
 
 /// A run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunDir(PathBuf);
-
-/// What a shim runs, and its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunSpec {
-    /// Program and arguments. No secret belongs here.
-    pub arguments: Vec<String>,
-    /// The folder to work in; `PWD` is set to it.
-    pub folder: PathBuf,
-    /// What the agent reads on its standard input.
-    pub stdin: PathBuf,
-    /// What its output is added to.
-    pub log: PathBuf,
-    /// Files that are put where the agent finds them, past the gate: from where, and to where.
-    #[serde(default)]
-    pub places: Vec<(PathBuf, PathBuf)>,
-    /// Added to the shim's own environment. No secret belongs here.
-    pub environment: Vec<(String, String)>,
-    /// Taken out of the shim's own environment. A name that ends in `*` stands for a beginning.
-    pub environment_removed: Vec<String>,
-    /// Wall-clock limit.
-    pub timeout_ms: u64,
-    /// From TERM to KILL.
-    pub kill_grace_ms: u64,
-    /// Most bytes this run may add to the log.
-    pub log_bytes_max: u64,
-    /// How long it may neither log nor use the processor; 0 is for ever.
-    #[serde(default)]
-    pub idle_ms: u64,
-    /// Most calls of the model, as far as its log tells.
-    #[serde(default)]
-    pub steps_max: Option<u64>,
-    /// Most it may cost, in millionths, as far as its log tells.
-    #[serde(default)]
-    pub cost_micros_max: Option<u64>,
-}
-
-/// Why a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The agent ended by itself, or somebody else's signal ended it.
-    Exited,
-    /// The agent could not be started.
-    NotStarted,
-    /// The wall-clock limit.
-    Timeout,
-    /// It did nothing for too long.
-    IdleTimeout,
-    /// The log grew too large.
-    LogLimit,
-    /// It called the model too often.
-    StepLimit,
-    /// It cost too much.
-    CostLimit,
-    /// The shim was told to end it.
-    Terminated,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExitRecord {
-    /// Why.
-    pub cause: Cause,
-    /// The agent's exit code, if it had one.
-    pub exit_code: Option<i32>,
-    /// The signal that ended the agent, if one did.
-    pub signal: Option<i32>,
-    /// More in words, if there is more.
-    pub detail: String,
-    /// Milliseconds from the agent's start to its end.
-    pub wall_ms: u64,
-    /// Processor time of the whole tree.
-    pub cpu_ms: u64,
-    /// Largest memory of one process of the tree.
-    pub peak_memory_kib: u64,
-    /// Bytes added to the log.
-    pub log_bytes: u64,
-    /// Processes that the agent left behind and that were killed.
-    pub left_behind: u32,
-    /// What its log tells that it used up.
-    #[serde(default)]
-    pub usage: Usage,
-}
 
 impl RunDir {
     /// A folder that is known.
@@ -124,16 +56,27 @@ impl RunDir {
         &self.0
     }
 
-    /// Makes the folder, for its owner only. What a run of another queue left there is removed,
-    /// if nothing of it lives.
+    /// Makes the folder, for its owner only, and the agent's own in it. What a run of another queue
+    /// left there is removed, if nothing of it lives.
     pub fn create(&self) -> io::Result<()> {
-        if self.0.exists() {
-            if self.try_lock()?.is_none() {
-                return Err(io::Error::other("another run is alive in it"));
+        match fs::symlink_metadata(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(found) if !found.is_dir() => fs::remove_file(&self.0)?,
+            Ok(_) => {
+                if self.is_locked()? {
+                    return Err(io::Error::other("another run is alive in it"));
+                }
+                fs::remove_dir_all(&self.0)?;
             }
-            fs::remove_dir_all(&self.0)?;
         }
-        DirBuilder::new().mode(0o700).create(&self.0)
+        if let Some(runs) = self.0.parent() {
+            safe_file::ensure_folder(runs)?;
+        }
+        let mut folders = DirBuilder::new();
+        folders.mode(0o700).create(&self.0)?;
+        folders.create(self.agent_folder())?;
+        folders.create(self.agent_file(TEMPORARY_FOLDER))
     }
 
     /// Its name.
@@ -146,6 +89,36 @@ impl RunDir {
         self.0.join(name)
     }
 
+    /// What the agent may write to.
+    pub fn agent_folder(&self) -> PathBuf {
+        self.file(AGENT_FOLDER)
+    }
+
+    /// A file that the agent may write to.
+    pub fn agent_file(&self, name: &str) -> PathBuf {
+        self.agent_folder().join(name)
+    }
+
+    /// Writes a file that the agent is to find.
+    pub fn write_for_agent(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+        let relative = Path::new(AGENT_FOLDER).join(name);
+        safe_file::write_below(&self.0, &relative, bytes)?;
+        Ok(self.0.join(relative))
+    }
+
+    /// What the agent says became of it, at most so many bytes. The version before had the file
+    /// in the run's folder itself.
+    pub fn result(&self, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let relative = match fs::symlink_metadata(self.agent_folder()) {
+            Ok(_) => Path::new(AGENT_FOLDER).join(RESULT),
+            Err(_) => RESULT.into(),
+        };
+        match safe_file::read_below(&self.0, &relative, max) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read,
+        }
+    }
+
     /// What the shim is told.
     pub fn spec(&self) -> io::Result<Option<RunSpec>> {
         read_json(&self.file("spec.json"))
@@ -156,7 +129,8 @@ impl RunDir {
         write_json(&self.file("spec.json"), spec)
     }
 
-    /// How the run ended, once it has.
+    /// What says how the run ended, once something does. It is not to be believed while anything of
+    /// the run lives: see [`remains`](crate::process::remains).
     pub fn exit_record(&self) -> io::Result<Option<ExitRecord>> {
         read_json(&self.file("exit.json"))
     }
@@ -166,9 +140,9 @@ impl RunDir {
         write_json(&self.file("exit.json"), record)
     }
 
-    /// Whether the run got past its gate.
+    /// Whether the run got past its gate. Whatever has that name tells so.
     pub fn is_started(&self) -> io::Result<bool> {
-        self.file("started").try_exists()
+        is_there(&self.file("started"))
     }
 
     /// Holds what tells that this shim lives; no process of the agent inherits it.
@@ -179,16 +153,17 @@ impl RunDir {
     /// Makes a control group for this run, where there can be one, and says where it is: whoever
     /// finds the run without its shim needs to know.
     pub fn make_cgroup(&self) -> io::Result<Option<Cgroup>> {
-        let Some(cgroup) = Cgroup::make(&self.name()) else { return Ok(None) };
+        let Some(cgroup) = Cgroup::make(&self.name(), Pid::this()) else { return Ok(None) };
         let folder = cgroup.folder().to_string_lossy().into_owned();
-        write_whole(&self.file("cgroup"), folder.as_bytes())?;
+        safe_file::write_new(&self.0, "cgroup".as_ref(), folder.as_bytes())?;
         Ok(Some(cgroup))
     }
 
-    /// The control group of this run, if it has one.
-    pub fn cgroup(&self) -> Option<Cgroup> {
-        let folder = fs::read_to_string(self.file("cgroup")).ok()?;
-        Some(Cgroup::at(Path::new(&folder)))
+    /// The control group of this run, if it has one: what the file says, if it can be true. The
+    /// group is killed, so an agent that writes here must not be able to name another one.
+    pub fn cgroup(&self, shim: i32) -> Option<Cgroup> {
+        let folder = safe_file::read_text(&self.file("cgroup"), limits::PATH_BYTES_MAX).ok()??;
+        Cgroup::of_run(Path::new(&folder), &self.name(), Pid::from_raw(shim))
     }
 
     /// Blocks until the shim is gone, whoever's child it is.
@@ -203,57 +178,53 @@ impl RunDir {
 
     /// Says that the run is past its gate. A power loss may undo it, but then the boot differs.
     pub fn mark_started(&self) -> io::Result<()> {
-        private_file().write(true).create(true).truncate(true).open(self.file("started")).map(drop)
+        safe_file::create_mark(&self.file("started")).map(drop)
+    }
+
+    /// Says in the folder that something has happened, and whether nobody had said so before.
+    pub fn mark(&self, name: &str) -> io::Result<bool> {
+        safe_file::create_mark(&self.file(name))
+    }
+
+    /// Whether that was said.
+    pub fn is_marked(&self, name: &str) -> io::Result<bool> {
+        is_there(&self.file(name))
     }
 
     /// Takes the lock of the run, or `None` while some process of the run lives.
     ///
     /// The lock belongs to the open file: whoever inherits the descriptor holds it too.
     pub fn try_lock(&self) -> io::Result<Option<File>> {
-        let mut options = private_file();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(self.file("lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        lock::try_take_inheritable(&self.file("lock"))
+    }
+
+    /// Whether somebody holds the lock of the run. Nothing is changed by asking.
+    pub fn is_locked(&self) -> io::Result<bool> {
+        lock::is_held(&self.file("lock"))
     }
 }
 
-/// Options for a file that its owner alone may read.
+/// Whatever it is.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Options for a file that its owner alone may read, in a folder that no agent writes to.
 pub fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
 }
 
-/// Reads a small JSON file; `None` if it is not there.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut text = String::new();
-    file.take(limits::RECORD_BYTES_MAX).read_to_string(&mut text)?;
-    serde_json::from_str(&text).map(Some).map_err(io::Error::from)
-}
-
-/// Writes a small JSON file: after this returns it is whole on disk; before, it is not there.
-pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let text = serde_json::to_vec_pretty(value)?;
-    write_whole(path, &text)
-}
-
-/// Writes a file by way of a temporary one, and waits until folder and file are on disk.
+/// Writes a file in place of whatever had its name, and waits until folder and file are on disk.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut file = private_file().write(true).create(true).truncate(true).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    let folder = path.parent().ok_or_else(|| io::Error::other("a file is in a folder"))?;
-    File::open(folder)?.sync_all()
+    let no_name = || io::Error::other("a file has a name, and is in a folder");
+    let (folder, name) = (path.parent().ok_or_else(no_name)?, path.file_name());
+    safe_file::write_new(folder, name.ok_or_else(no_name)?, bytes)
 }
 
 #[cfg(test)]
@@ -264,11 +235,27 @@ mod tests {
     fn a_lock_is_held_by_every_copy_of_its_descriptor() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let run = RunDir::at(folder.path());
+        assert!(!run.is_locked().expect("an answer"), "it is not even there");
         let first = run.try_lock().expect("a lock file").expect("nobody holds it");
         let copy = first.try_clone().expect("a copy");
         drop(first);
         assert!(run.try_lock().expect("a lock file").is_none(), "the copy holds it");
+        assert!(run.is_locked().expect("an answer"));
         drop(copy);
+        assert!(!run.is_locked().expect("an answer"));
+        assert!(run.try_lock().expect("a lock file").is_some());
+    }
+
+    #[test]
+    fn the_lock_of_the_version_before_counts() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::at(folder.path());
+        let old = private_file().write(true).create_new(true).open(run.file("lock"));
+        let old = old.expect("a file");
+        old.try_lock().expect("nobody holds it");
+        assert!(run.is_locked().expect("an answer"));
+        assert!(run.try_lock().expect("a lock file").is_none());
+        drop(old);
         assert!(run.try_lock().expect("a lock file").is_some());
     }
 
@@ -277,23 +264,45 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let run = RunDir::at(folder.path());
         assert_eq!(run.exit_record().expect("a read"), None);
-        fs::write(run.file("exit.tmp"), "{\"cause\":").expect("half a record");
-        assert_eq!(run.exit_record().expect("a read"), None, "a crash before the rename");
-        let record = ExitRecord {
-            cause: Cause::Exited,
-            exit_code: Some(0),
-            signal: None,
-            detail: String::new(),
-            wall_ms: 1,
-            cpu_ms: 2,
-            peak_memory_kib: 3,
-            log_bytes: 4,
-            left_behind: 0,
-            usage: Usage::default(),
-        };
+        let record = ExitRecord::of(Cause::Exited, "why".into());
         run.write_exit_record(&record).expect("a write");
         assert_eq!(run.exit_record().expect("a read"), Some(record));
         fs::write(run.file("exit.json"), "{\"cause\":").expect("a damaged record");
-        assert!(run.exit_record().is_err(), "damage is not taken for absence");
+        let error = run.exit_record().expect_err("damage is not taken for absence");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn the_agent_has_a_folder_of_its_own_and_the_old_place_is_read() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::at(&root.path().join("runs/1-1-1"));
+        run.create().expect("it is made, and runs/ too");
+        assert!(run.agent_file(TEMPORARY_FOLDER).is_dir());
+        let message = run.write_for_agent("message.txt", b"do it").expect("a write");
+        assert_eq!(fs::read(message).expect("it is there"), b"do it");
+        fs::write(run.file(RESULT), "old").expect("a file");
+        assert_eq!(run.result(9).expect("a read"), None, "that is not the place");
+        fs::write(run.agent_file(RESULT), "new").expect("a file");
+        assert_eq!(run.result(9).expect("a read").as_deref(), Some(&b"new"[..]));
+        fs::remove_dir_all(run.agent_folder()).expect("it goes");
+        assert_eq!(run.result(9).expect("a read").as_deref(), Some(&b"old"[..]));
+        std::os::unix::fs::symlink("/etc", run.agent_folder()).expect("a link");
+        assert!(run.result(9).is_err(), "a link is no folder");
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_run_goes_unless_it_lives() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDir::at(&root.path().join("1-1-1"));
+        let outside = root.path().join("outside");
+        fs::create_dir(&outside).expect("a folder");
+        std::os::unix::fs::symlink(&outside, run.path()).expect("a link");
+        run.create().expect("the link goes");
+        assert!(outside.is_dir());
+        assert!(fs::symlink_metadata(run.path()).expect("it is there").is_dir());
+        let lock = run.try_lock().expect("a lock file").expect("nobody holds it");
+        assert!(run.create().is_err(), "it lives");
+        drop(lock);
+        run.create().expect("it does not");
     }
 }

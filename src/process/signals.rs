@@ -1,4 +1,4 @@
-//! What small processes of our own hear: children that end, and words to end.
+//! What small processes of our own hear: children that end, and requests to stop.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,15 +30,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Hears of children that end, and of words to end.
+    /// Hears of children that end, and of requests to stop.
     pub fn catch() -> io::Result<Signals> {
         // Whoever started this may have blocked some.
         SigSet::empty().thread_set_mask()?;
         Ok(Signals { children: pipe_of(&[SIGCHLD])?, words: pipe_of(&[SIGTERM, SIGINT, SIGHUP])? })
     }
 
-    /// What is ready when there is a word to end.
-    pub fn words(&self) -> BorrowedFd<'_> {
+    /// Ready when there is a request to stop.
+    pub fn stop_requests(&self) -> BorrowedFd<'_> {
         self.words.as_fd()
     }
 

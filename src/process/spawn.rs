@@ -10,11 +10,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::job::limits;
 use crate::process::identity::Identity;
-use crate::process::retry_interrupted;
 use crate::process::run::{RunDir, private_file};
-use crate::process::shim;
+use crate::process::{retry_interrupted, safe_file, shim};
 
-/// A shim that holds its run's lock and waits for the word. Dropped, it is ended: nothing ran.
+/// A shim that holds its run's lock and waits for the go-ahead. Dropped, it is ended: nothing ran.
 pub struct Gated {
     child: Option<Child>,
     identity: Identity,
@@ -25,15 +24,23 @@ pub struct Running {
     child: Child,
     /// Who it is.
     pub identity: Identity,
+    /// What its exit record has to hold to be believed.
+    pub nonce: String,
 }
 
 /// Starts the shim of a run and waits until it stands at its gate.
 ///
-/// `program` is kugetsu itself. The shim inherits this process's environment, and `secrets` too.
-pub fn spawn(program: &Path, run: &RunDir, secrets: &[(String, String)]) -> io::Result<Gated> {
+/// `program` is kugetsu itself. The shim inherits this process's environment without what is
+/// `removed` from its agent's, and `secrets` too.
+pub fn spawn(
+    program: &Path,
+    run: &RunDir,
+    removed: &[String],
+    secrets: &[(String, String)],
+) -> io::Result<Gated> {
     let errors = run.file("shim.log");
-    let errors_file = private_file().create(true).write(true).truncate(true).open(&errors)?;
-    let child = shim::command_for(program, run, errors_file)
+    let errors_file = private_file().create_new(true).write(true).open(&errors)?;
+    let child = shim::command_for(program, run, removed, errors_file)
         .envs(secrets.iter().map(|(name, value)| (name, value)))
         .spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
@@ -43,7 +50,8 @@ pub fn spawn(program: &Path, run: &RunDir, secrets: &[(String, String)]) -> io::
         Gated { child: Some(child), identity: identity.unwrap_or(Identity { pid, start_time: 0 }) };
     if identity.is_none() || !gated.is_ready()? {
         drop(gated);
-        let said = std::fs::read_to_string(&errors).unwrap_or_default();
+        let said = safe_file::read_text(&errors, limits::RECORD_BYTES_MAX);
+        let said = said.unwrap_or_default().unwrap_or_default();
         return Err(io::Error::other(format!("the shim did not come up: {}", said.trim())));
     }
     Ok(gated)
@@ -69,13 +77,15 @@ impl Gated {
         Ok(stdout.read_exact(&mut word).is_ok() && word == shim::READY)
     }
 
-    /// Lets the agent start.
+    /// Lets the agent start, and gives the shim a word that nobody else knows.
     pub fn open(mut self) -> io::Result<Running> {
+        let nonce = safe_file::random_word()?;
         let opened = || io::Error::other("the gate is open already");
         let child = self.child.as_mut().ok_or_else(opened)?;
-        child.stdin.take().ok_or_else(opened)?.write_all(&[shim::GO])?;
+        let words = [&[shim::GO], nonce.as_bytes()].concat();
+        child.stdin.take().ok_or_else(opened)?.write_all(&words)?;
         let child = self.child.take().ok_or_else(opened)?;
-        Ok(Running { child, identity: self.identity })
+        Ok(Running { child, identity: self.identity, nonce })
     }
 }
 

@@ -76,18 +76,29 @@ pub fn signal_group(group: Pid, signal: Signal) -> io::Result<bool> {
 /// Sends a signal to every process with this entry (`NAME=value`) in its environment, and says to
 /// how many. The caller itself is spared.
 pub fn signal_marked(marker: &str, signal: Signal) -> io::Result<u32> {
-    let own = Pid::this().as_raw();
     let mut sent = 0;
+    for process in marked(marker)? {
+        sent += u32::from(process.signal(signal)?);
+    }
+    Ok(sent)
+}
+
+/// Every process with this entry (`NAME=value`) in its environment, in the order of their numbers.
+/// The caller itself and the dead are left out.
+pub fn marked(marker: &str) -> io::Result<Vec<Identity>> {
+    let own = Pid::this().as_raw();
+    let mut found = Vec::new();
     for pid in all_pids()?.into_iter().filter(|pid| *pid != own) {
         // The identity is read before the environment: if the pid is used again in between, the
         // start time differs and nothing is sent.
         let Some(stat) = identity::stat(pid).filter(|stat| !stat.is_zombie) else { continue };
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
         if environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes()) {
-            sent += u32::from(stat.identity.signal(signal)?);
+            found.push(stat.identity);
         }
     }
-    Ok(sent)
+    found.sort_by_key(|process| process.pid);
+    Ok(found)
 }
 
 /// Processes whose environment holds an entry that begins so, each with the rest of that entry.
@@ -121,7 +132,8 @@ pub fn somebody_in(folder: &Path) -> io::Result<Option<i32>> {
     Ok(all_pids()?.into_iter().find(|pid| *pid != own && works_here(*pid)))
 }
 
-fn all_pids() -> io::Result<Vec<i32>> {
+/// Every process there is.
+pub fn all_pids() -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {
         if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {

@@ -1,8 +1,8 @@
 //! What each operation means, once for every backend.
 
 use crate::job::{
-    Account, Event, IssueRef, Job, JobId, NewJob, Next, Reason, Refused, Report, Session, State,
-    StateKind, Token, limits, transition,
+    Event, IssueRef, Job, JobId, NewJob, Next, Reason, Refused, Report, Session, State, StateKind,
+    Token, Usage, limits, transition,
 };
 use crate::store::{Answer, Claim, NothingToClaim, Op, OpRefused, Paused, Reply, StoreError};
 use crate::time::Timestamp;
@@ -20,7 +20,7 @@ pub(super) struct Header {
     pub paused: Option<Paused>,
     /// Attempts that ended, and what they used up, ever: also of jobs that were removed.
     pub attempts: u64,
-    pub account: Account,
+    pub usage: Usage,
 }
 
 impl Header {
@@ -34,7 +34,7 @@ impl Header {
         cancelled: 0,
         paused: None,
         attempts: 0,
-        account: Account::NOTHING,
+        usage: Usage::NOTHING,
     };
 
     fn count_mut(&mut self, kind: StateKind) -> &mut u64 {
@@ -89,7 +89,7 @@ pub(super) fn apply(
         }
         Op::Apply(id, event) => match tables.job(id)? {
             None => Ok(Err(OpRefused::NoSuchJob(id))),
-            Some(job) => happen(tables, job, event, now),
+            Some(job) => apply_event(tables, job, event, now),
         },
         Op::Adopt { job, token, worker, lease_ms } => match tables.job(job)? {
             None => Ok(Err(OpRefused::NoSuchJob(job))),
@@ -137,7 +137,7 @@ pub(super) fn is_change(answer: &Answer) -> bool {
 }
 
 /// Whether other processes should hear of an operation: all but signs of life.
-pub(super) fn is_news(op: &Op) -> bool {
+pub(super) fn wakes_others(op: &Op) -> bool {
     match op {
         Op::Apply(_, Event::Renew { lease_ms, .. }) => *lease_ms == 0,
         Op::Enqueue(_)
@@ -277,7 +277,7 @@ fn take(
     }))
 }
 
-/// Lets an event happen that brings a new lease. A refused one uses up no token.
+/// Applies an event that brings a new lease. A refused one uses up no token.
 fn with_new_token(
     tables: &mut impl Tables,
     job: Job,
@@ -285,14 +285,14 @@ fn with_new_token(
     event: impl FnOnce(Token) -> Event,
 ) -> Result<Answer, StoreError> {
     let token = tables.header().next_token;
-    let answer = happen(tables, job, event(Token(token)), now)?;
+    let answer = apply_event(tables, job, event(Token(token)), now)?;
     if is_change(&answer) {
         tables.header().next_token = token + 1;
     }
     Ok(answer)
 }
 
-fn happen(
+fn apply_event(
     tables: &mut impl Tables,
     job: Job,
     event: Event,
@@ -303,7 +303,7 @@ fn happen(
         Ok(Next::Changed(after)) => {
             save(tables, Some(&job), &after)?;
             if let Some(attempt) = after.attempts.last().filter(|_| ends) {
-                take_account(tables.header(), &attempt.report, now);
+                add_usage(tables.header(), &attempt.report, now);
             }
             Ok(Reply::Changed(after))
         }
@@ -313,9 +313,9 @@ fn happen(
 }
 
 /// What the end of an attempt means to the whole queue.
-fn take_account(header: &mut Header, report: &Report, now: Timestamp) {
+fn add_usage(header: &mut Header, report: &Report, now: Timestamp) {
     header.attempts += 1;
-    header.account = header.account.plus(report.account);
+    header.usage = header.usage.plus(report.usage);
     if let Some(ms) = report.defer_ms.filter(|_| report.pause && report.reason == Reason::Deferred)
     {
         let until = now.plus_ms(ms.min(limits::DURATION_MS_MAX));

@@ -148,14 +148,14 @@ fn a_job_stands_behind_those_that_go_first(bench: &Bench) {
         let run_at = Some(Timestamp(START_MS + delay_ms));
         ids.push(bench.enqueue_new(NewJob { priority, run_at, ..new }).0);
     }
-    let check = |id: u64, most: usize, expected: (u64, Option<u64>, Option<u64>, usize)| {
-        let found = bench.store.standing(JobId(id), most).expect("a read").expect("it is there");
+    let check = |id: u64, limit: usize, expected: (u64, Option<u64>, Option<u64>, usize)| {
+        let found = bench.store.position(JobId(id), limit).expect("a read").expect("it is there");
         assert_eq!(found.job.id, JobId(id));
         let number = |id: Option<JobId>| id.map(|id| id.0);
         let (running, first) = (number(found.running_of_issue), number(found.first_of_issue));
         assert_eq!((found.notified, running, first, found.ahead), expected, "job {id}");
     };
-    assert_eq!(bench.store.standing(JobId(99), 9).expect("a read"), None);
+    assert_eq!(bench.store.position(JobId(99), 9).expect("a read"), None);
     check(1, 9, (0, None, Some(2), 1));
     check(3, 9, (0, None, None, 1));
     check(7, 9, (0, None, Some(7), 2));
@@ -173,7 +173,7 @@ fn a_job_stands_behind_those_that_go_first(bench: &Bench) {
     check(6, 9, (1, None, Some(6), 3));
     check(8, 9, (1, Some(8), Some(7), 0));
     bench.one(Op::Pause { until: None }).expect("a pause");
-    let found = bench.store.standing(JobId(1), 9).expect("a read").expect("it is there");
+    let found = bench.store.position(JobId(1), 9).expect("a read").expect("it is there");
     assert!(found.paused.is_some());
 }
 
@@ -431,7 +431,7 @@ fn changes_wake_watchers(bench: &Bench) {
     let watch = bench.store.watch();
     bench.enqueue("h/o/r#1");
     let deadline = std::time::Duration::from_secs(10);
-    watch.hints().recv_timeout(deadline).expect("an enqueue is news");
+    watch.wakeups().recv_timeout(deadline).expect("an enqueue wakes others");
 }
 
 fn bad_requests_are_refused(bench: &Bench) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::job::{IssueRef, Job, JobId, Session, State, StateKind, order};
 use crate::store::apply::{self, Header, Tables};
 use crate::store::wake::{Hub, Watch};
-use crate::store::{Answer, ListQuery, Op, Page, Standing, Stats, Store, StoreError};
+use crate::store::{Answer, ListQuery, Op, Page, Position, Stats, Store, StoreError};
 use crate::time::{Clock, SystemClock, Timestamp};
 
 /// Jobs in memory. For tests, and as the plainest statement of what a store does. [`Default`] goes
@@ -46,17 +46,17 @@ impl Store for MemoryStore {
     fn commit(&self, operations: Vec<Op>) -> Result<Vec<Answer>, StoreError> {
         let mut rows = self.rows();
         let now = self.now();
-        let mut news = false;
+        let mut wakes = false;
         let mut answers = Vec::with_capacity(operations.len());
         for op in operations {
-            let is_news = apply::is_news(&op);
+            let wakes_others = apply::wakes_others(&op);
             let answer = apply::apply(&mut *rows, op, now)?;
-            news |= is_news && apply::is_change(&answer);
+            wakes |= wakes_others && apply::is_change(&answer);
             answers.push(answer);
         }
         drop(rows);
-        if news {
-            self.hub.tell();
+        if wakes {
+            self.hub.notify_all();
         }
         Ok(answers)
     }
@@ -99,11 +99,11 @@ impl Store for MemoryStore {
             next_due: rows.next_due_at(now)?,
             paused: rows.header.paused_at(now),
             attempts: rows.header.attempts,
-            account: rows.header.account,
+            usage: rows.header.usage,
         })
     }
 
-    fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, StoreError> {
+    fn position(&self, id: JobId, ahead_max: usize) -> Result<Option<Position>, StoreError> {
         let rows = self.rows();
         let now = self.now();
         let Some(job) = rows.jobs.get(&id).cloned() else { return Ok(None) };
@@ -120,7 +120,7 @@ impl Store for MemoryStore {
             let is_before = order::claim_order(head) < order::claim_order(&job);
             ahead += usize::from(is_before && rows.running_of(&head.issue)?.is_none());
         }
-        Ok(Some(Standing {
+        Ok(Some(Position {
             now,
             notified: rows.header.notified,
             paused: rows.header.paused_at(now),

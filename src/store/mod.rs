@@ -17,7 +17,7 @@ mod wake;
 use std::path::PathBuf;
 
 use crate::job::{
-    Account, Event, IssueRef, Job, JobId, NewJob, Refused, Session, StateKind, Token, WorkerId,
+    Event, IssueRef, Job, JobId, NewJob, Refused, Session, StateKind, Token, Usage, WorkerId,
 };
 use crate::time::Timestamp;
 
@@ -89,7 +89,7 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// As for the trait.
-    fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, StoreError>;
+    fn position(&self, id: JobId, ahead_max: usize) -> Result<Option<Position>, StoreError>;
 
     /// Jobs that ended so and not after `at`, those that ended first, at most `limit`.
     ///
@@ -143,7 +143,7 @@ pub enum Op {
     /// Adds a job and claims it, or does neither. Answered by [`Reply::Claimed`]; a request id
     /// that is known, by [`Reply::Enqueued`] with its job.
     Launch(NewJob, Claim),
-    /// Lets something happen to one job. Answered by [`Reply::Changed`] or [`Reply::AlreadySo`].
+    /// Applies an event to one job. Answered by [`Reply::Changed`] or [`Reply::AlreadySo`].
     Apply(JobId, Event),
     /// Takes over a notified job and its run from the worker that holds it. Answered by
     /// [`Reply::Changed`].
@@ -229,7 +229,7 @@ pub enum Reply {
     AlreadySo(Box<Job>),
     /// The job as it was.
     Removed(Box<Job>),
-    /// Done, with nothing to tell.
+    /// Done, with nothing to report.
     Done,
 }
 
@@ -344,7 +344,7 @@ pub struct Stats {
     /// Attempts that ended, ever: also of jobs that were removed.
     pub attempts: u64,
     /// What these attempts used up.
-    pub account: Account,
+    pub usage: Usage,
 }
 
 /// A pause of the queue.
@@ -392,7 +392,7 @@ impl std::fmt::Display for Holder {
 /// said of the queue means anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Standing {
+pub struct Position {
     /// The job.
     pub job: Job,
     /// The moment.

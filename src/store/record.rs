@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::{
-    Account, Attempt, Job, JobId, Lease, Outcome, Pending, Reason, Report, Run, Session, Spent,
-    State, Token, WorkerId,
+    Attempt, Job, JobId, Lease, Outcome, Pending, Reason, Report, Run, Session, Spent, State,
+    Token, Usage, WorkerId,
 };
 use crate::store::Paused;
 use crate::store::apply::Header;
@@ -95,11 +95,11 @@ struct AttemptV1 {
     commits: u32,
     defer_ms: Option<u64>,
     pause: bool,
-    account: AccountV1,
+    usage: UsageV1,
 }
 
 #[derive(Serialize, Deserialize)]
-struct AccountV1 {
+struct UsageV1 {
     wall_ms: u64,
     cpu_ms: u64,
     peak_memory_kib: u64,
@@ -132,7 +132,7 @@ struct HeaderV1 {
     cancelled: u64,
     paused: Option<Option<u64>>,
     attempts: u64,
-    account: AccountV1,
+    usage: UsageV1,
 }
 
 pub(super) fn encode_job(job: &Job) -> Vec<u8> {
@@ -214,7 +214,7 @@ pub(super) fn encode_header(header: &Header) -> Vec<u8> {
         cancelled: header.cancelled,
         paused: header.paused.map(|paused| paused.until.map(|until| until.0)),
         attempts: header.attempts,
-        account: account_to_v1(header.account),
+        usage: usage_to_v1(header.usage),
     })
 }
 
@@ -230,7 +230,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, BadRecord> {
         cancelled: v1.cancelled,
         paused: v1.paused.map(|until| Paused { until: until.map(Timestamp) }),
         attempts: v1.attempts,
-        account: account_from_v1(&v1.account),
+        usage: usage_from_v1(&v1.usage),
     })
 }
 
@@ -337,7 +337,7 @@ fn attempt_to_v1(attempt: &Attempt) -> AttemptV1 {
         commits: attempt.report.commits,
         defer_ms: attempt.report.defer_ms,
         pause: attempt.report.pause,
-        account: account_to_v1(attempt.report.account),
+        usage: usage_to_v1(attempt.report.usage),
     }
 }
 
@@ -357,34 +357,34 @@ fn attempt_from_v1(attempt: AttemptV1) -> Result<Attempt, BadRecord> {
             commits: attempt.commits,
             defer_ms: attempt.defer_ms,
             pause: attempt.pause,
-            account: account_from_v1(&attempt.account),
+            usage: usage_from_v1(&attempt.usage),
         },
     })
 }
 
-fn account_to_v1(account: Account) -> AccountV1 {
-    AccountV1 {
-        wall_ms: account.wall_ms,
-        cpu_ms: account.cpu_ms,
-        peak_memory_kib: account.peak_memory_kib,
-        log_bytes: account.log_bytes,
-        steps: account.steps,
-        tokens_in: account.tokens_in,
-        tokens_out: account.tokens_out,
-        cost_micros: account.cost_micros,
+fn usage_to_v1(usage: Usage) -> UsageV1 {
+    UsageV1 {
+        wall_ms: usage.wall_ms,
+        cpu_ms: usage.cpu_ms,
+        peak_memory_kib: usage.peak_memory_kib,
+        log_bytes: usage.log_bytes,
+        steps: usage.steps,
+        tokens_in: usage.tokens_in,
+        tokens_out: usage.tokens_out,
+        cost_micros: usage.cost_micros,
     }
 }
 
-fn account_from_v1(account: &AccountV1) -> Account {
-    Account {
-        wall_ms: account.wall_ms,
-        cpu_ms: account.cpu_ms,
-        peak_memory_kib: account.peak_memory_kib,
-        log_bytes: account.log_bytes,
-        steps: account.steps,
-        tokens_in: account.tokens_in,
-        tokens_out: account.tokens_out,
-        cost_micros: account.cost_micros,
+fn usage_from_v1(usage: &UsageV1) -> Usage {
+    Usage {
+        wall_ms: usage.wall_ms,
+        cpu_ms: usage.cpu_ms,
+        peak_memory_kib: usage.peak_memory_kib,
+        log_bytes: usage.log_bytes,
+        steps: usage.steps,
+        tokens_in: usage.tokens_in,
+        tokens_out: usage.tokens_out,
+        cost_micros: usage.cost_micros,
     }
 }
 
@@ -502,7 +502,7 @@ mod tests {
             cancelled: 5,
             paused: Some(Paused { until: Some(Timestamp(6)) }),
             attempts: 7,
-            account: Account { wall_ms: 8, cost_micros: 9, ..Account::NOTHING },
+            usage: Usage { wall_ms: 8, cost_micros: 9, ..Usage::NOTHING },
         }
     }
 

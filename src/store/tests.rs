@@ -67,7 +67,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1..5u8, 0..4u8).prop_map(|(issue, cap)| Step::Launch { issue, cap }),
         2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Start { job, token }),
         2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Renew { job, token }),
-        5 => (job.clone(), token.clone(), 0..13u8)
+        5 => (job.clone(), token.clone(), 0..24u8)
             .prop_map(|(job, token, reason)| Step::Finish { job, token, reason }),
         1 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Adopt { job, token }),
         2 => job.clone().prop_map(|job| Step::Cancel { job }),
@@ -202,8 +202,8 @@ proptest! {
         let jobs = memory.jobs_after(JobId(1), 7).expect("a read");
         prop_assert_eq!(redb.jobs_after(JobId(1), 7).expect("a read"), jobs);
         for id in (1..12).map(JobId) {
-            let standing = memory.standing(id, 3).expect("a read");
-            prop_assert_eq!(redb.standing(id, 3).expect("a read"), standing);
+            let position = memory.position(id, 3).expect("a read");
+            prop_assert_eq!(redb.position(id, 3).expect("a read"), position);
         }
     }
 }
@@ -379,8 +379,12 @@ fn a_long_history_is_pruned_in_slices_and_the_last_ones_kept() {
         queue.commit(slice.iter().map(cancel).collect()).expect("a commit");
     }
     let states = vec![StateKind::Completed, StateKind::Cancelled];
-    let prune =
-        |before, keep| crate::queue::Prune { states: states.clone(), before, keep, most: u64::MAX };
+    let prune = |before, keep| crate::queue::Prune {
+        states: states.clone(),
+        before,
+        keep,
+        limit: u64::MAX,
+    };
     assert_eq!(queue.prune(&prune(Some(Timestamp(1_000_001)), 0)).expect("a prune"), 500);
     assert_eq!(queue.prune(&prune(None, 7)).expect("a prune"), many - 507);
     let query = ListQuery { states: vec![], issue: None, limit: 100 };

@@ -1,6 +1,6 @@
-//! Hints that something changed: between threads by channels, between processes by inotify.
+//! Wake-ups when something changed: between threads by channels, between processes by inotify.
 //!
-//! A hint may be missed (the file is on a network, the watch limit is reached), so whoever waits
+//! A wake-up may be missed (the file is on a network, the watch limit is reached), so whoever waits
 //! for one also has a slow poll of its own.
 
 use std::fs::{File, OpenOptions};
@@ -17,10 +17,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-/// Receives a hint after each change of a store, several changes in one. Ends when dropped.
+/// Receives a wake-up after each change of a store, several changes in one. Ends when dropped.
 ///
-/// A hint says that something may have changed, not what: ask the queue. It may also be missed, so
-/// wait for one with a bound, and look then anyway.
+/// A wake-up says that something may have changed, not what: ask the queue. It may also be missed,
+/// so wait for one with a bound, and look then anyway.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,21 +32,21 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 /// let queue = Queue::new(MemoryStore::default());
 /// let watch = queue.watch();
 /// queue.enqueue(NewJob::new("github.com/shoko/kugetsu#14".parse()?, "fix the bug"))?;
-/// let _ = watch.hints().recv_timeout(Duration::from_secs(10));
+/// let _ = watch.wakeups().recv_timeout(Duration::from_secs(10));
 /// assert_eq!(queue.stats()?.pending, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Watch {
-    hints: Receiver<()>,
+    wakeups: Receiver<()>,
     /// Keeps the channel open when its other end gives up: a closed one would be ready for ever.
     _keep: Sender<()>,
     stop: Option<Arc<EventFd>>,
 }
 
 impl Watch {
-    /// The hints, for a `select!`. Holds one at most.
-    pub fn hints(&self) -> &Receiver<()> {
-        &self.hints
+    /// The wake-ups, for a `select!`. Holds one at most.
+    pub fn wakeups(&self) -> &Receiver<()> {
+        &self.wakeups
     }
 
     /// Watches one file for writes. The file is made if it is not there.
@@ -59,16 +59,16 @@ impl Watch {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(path, AddWatchFlags::IN_MODIFY)?;
         let stop = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)?);
-        let (sender, hints) = bounded(1);
+        let (sender, wakeups) = bounded(1);
         let stopped = Arc::clone(&stop);
         let keep = sender.clone();
         thread::Builder::new()
             .name("watch".into())
             .spawn(move || pass_on(&inotify, &stopped, &sender))?;
-        Ok(Watch { hints, _keep: keep, stop: Some(stop) })
+        Ok(Watch { wakeups, _keep: keep, stop: Some(stop) })
     }
 
-    /// Watches a file, or nothing if that cannot be had: there is a poll behind every hint.
+    /// Watches a file, or nothing if that cannot be had: whoever waits for a wake-up also polls.
     pub(crate) fn file_if_possible(path: &Path) -> Watch {
         Watch::file(path).unwrap_or_else(|error| Watch::silent(path, &error))
     }
@@ -85,8 +85,8 @@ impl Watch {
 
     /// Watches nothing.
     pub(crate) fn never() -> Watch {
-        let (keep, hints) = bounded(1);
-        Watch { hints, _keep: keep, stop: None }
+        let (keep, wakeups) = bounded(1);
+        Watch { wakeups, _keep: keep, stop: None }
     }
 }
 
@@ -99,7 +99,7 @@ impl Drop for Watch {
     }
 }
 
-fn pass_on(inotify: &Inotify, stop: &EventFd, hints: &Sender<()>) {
+fn pass_on(inotify: &Inotify, stop: &EventFd, wakeups: &Sender<()>) {
     loop {
         let mut ready = [
             PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
@@ -114,8 +114,8 @@ fn pass_on(inotify: &Inotify, stop: &EventFd, hints: &Sender<()>) {
         }
         match inotify.read_events() {
             Ok(_) => {
-                // Full means that a hint is waiting already.
-                let _ = hints.try_send(());
+                // Full means that a wake-up is waiting already.
+                let _ = wakeups.try_send(());
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => return,
@@ -123,8 +123,8 @@ fn pass_on(inotify: &Inotify, stop: &EventFd, hints: &Sender<()>) {
     }
 }
 
-/// Tells every process that watches the file.
-pub(super) fn tell(path: &Path) -> io::Result<()> {
+/// Wakes every process that watches the file.
+pub(super) fn notify(path: &Path) -> io::Result<()> {
     open_for_write(path)?.write_all(b".")
 }
 
@@ -140,16 +140,16 @@ pub(super) struct Hub {
 
 impl Hub {
     pub fn watch(&self) -> Watch {
-        let (sender, hints) = bounded(1);
+        let (sender, wakeups) = bounded(1);
         let mut senders = self.senders.lock().expect("no thread panics while it holds the senders");
         senders.push(sender.clone());
-        Watch { hints, _keep: sender, stop: None }
+        Watch { wakeups, _keep: sender, stop: None }
     }
 
-    pub fn tell(&self) {
+    pub fn notify_all(&self) {
         let senders = self.senders.lock().expect("no thread panics while it holds the senders");
         for sender in &*senders {
-            // Full means that a hint is waiting already.
+            // Full means that a wake-up is waiting already.
             let _ = sender.try_send(());
         }
     }

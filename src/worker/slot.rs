@@ -9,8 +9,8 @@ use crate::worker::Stop;
 pub(super) struct Slot {
     pub token: Token,
     pub phase: Phase,
-    /// The strongest word that the execution was given.
-    pub told: Option<Stop>,
+    /// The strongest request to stop that the execution was sent.
+    pub stop_sent: Option<Stop>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +23,17 @@ pub(super) enum Phase {
 
 impl Slot {
     pub fn new(token: Token) -> Slot {
-        Slot { token, phase: Phase::Executing, told: None }
+        Slot { token, phase: Phase::Executing, stop_sent: None }
     }
 
-    /// Takes the word if it is stronger than the last one. Says whether to pass it on.
-    pub fn tell(&mut self, stop: Stop) -> bool {
-        let news = self.phase == Phase::Executing
-            && self.told.is_none_or(|told| strength(told) < strength(stop));
-        if news {
-            self.told = Some(stop);
+    /// Takes the request if it is stronger than the last one. Says whether to pass it on.
+    pub fn escalate(&mut self, stop: Stop) -> bool {
+        let is_stronger = self.phase == Phase::Executing
+            && self.stop_sent.is_none_or(|sent| strength(sent) < strength(stop));
+        if is_stronger {
+            self.stop_sent = Some(stop);
         }
-        news
+        is_stronger
     }
 }
 

@@ -139,9 +139,9 @@ fn a_network_that_comes_back_is_waited_for() {
     world.set("NETWORK_RETRY_ATTEMPTS", "3");
     world.set("NETWORK_RETRY_DELAY_SECONDS", "0");
     let fetches = world.root().join("fetches");
-    let count = |most: u32| {
+    let count = |limit: u32| {
         let fetches = fetches.display();
-        format!("echo >> {fetches}; [ $(wc -l < {fetches}) -gt {most} ] || {{ {OUTAGE}; }}")
+        format!("echo >> {fetches}; [ $(wc -l < {fetches}) -gt {limit} ] || {{ {OUTAGE}; }}")
     };
     world.fake_git_fetch(&count(2));
     let id = world.enqueue(1, &[]);

@@ -30,11 +30,11 @@ enum Agent {
 
 /// Who takes over.
 #[derive(Clone, Copy, Debug)]
-enum Heir {
+enum Successor {
     /// A worker that starts when the one before it is dead.
     Fresh,
     /// One that was there all the time.
-    Standing,
+    Running,
 }
 
 /// Where processes die, and what must follow.
@@ -198,7 +198,7 @@ fn stand_by(world: &World, places: &str) -> Vec<Background> {
             assert!(worker.is_running(), "{}", said(world));
             let threads = fs::read_dir(format!("/proc/{}/task", worker.pid())).ok()?.flatten();
             let mut names = threads.filter_map(|t| fs::read_to_string(t.path().join("comm")).ok());
-            names.any(|name| name.trim() == "presence").then_some(())
+            names.any(|name| name.trim() == "liveness").then_some(())
         });
     }
     workers
@@ -249,17 +249,17 @@ fn assert_follows(world: &World, row: &Row, places: &str, what: &str) {
 }
 
 /// One row, in which processes die at some more places.
-fn check(row: &Row, more: &str, heir: Heir) {
+fn check(row: &Row, more: &str, successor: Successor) {
     let places = format!("{}{more}", row.places);
-    let what = format!("{places} ({heir:?})");
+    let what = format!("{places} ({successor:?})");
     let mut world = world(row.agent);
-    match heir {
-        Heir::Fresh => {
+    match successor {
+        Successor::Fresh => {
             world.enqueue(1, &[]);
             die_at(&mut world, &places);
             work_until_done(&world, &places);
         }
-        Heir::Standing => {
+        Successor::Running => {
             // The queue's file is made by one who lives.
             world.ok(&["queue", "stats"]);
             die_at(&mut world, &places);
@@ -279,62 +279,63 @@ fn check(row: &Row, more: &str, heir: Heir) {
     assert_follows(&world, row, &places, &what);
 }
 
-/// More deaths: of the heir when it has taken over, and of its heir when that knows how it ended.
-const HEIRS_DIE: &str = ",adopted,before_finish";
+/// More deaths: of the successor when it has taken over, and of its successor when that knows how
+/// it ended.
+const SUCCESSORS_DIE: &str = ",adopted,before_finish";
 
 #[test]
 fn a_worker_dies_and_a_fresh_one_comes() {
     for row in WORKER {
-        check(row, "", Heir::Fresh);
-        check(row, HEIRS_DIE, Heir::Fresh);
+        check(row, "", Successor::Fresh);
+        check(row, SUCCESSORS_DIE, Successor::Fresh);
     }
 }
 
 #[test]
 fn a_worker_dies_and_another_one_is_there() {
     for row in WORKER {
-        check(row, HEIRS_DIE, Heir::Standing);
+        check(row, SUCCESSORS_DIE, Successor::Running);
     }
 }
 
 #[test]
 fn a_worker_dies_between_a_run_and_its_reminder() {
     for row in REMINDER {
-        check(row, "", Heir::Standing);
-        check(row, HEIRS_DIE, Heir::Fresh);
+        check(row, "", Successor::Running);
+        check(row, SUCCESSORS_DIE, Successor::Fresh);
     }
 }
 
 #[test]
 fn a_shim_dies() {
     for row in SHIM {
-        check(row, "", Heir::Fresh);
+        check(row, "", Successor::Fresh);
     }
 }
 
 #[test]
 fn a_shim_and_its_worker_die() {
     for row in BOTH {
-        check(row, "", Heir::Fresh);
-        check(row, HEIRS_DIE, Heir::Fresh);
+        check(row, "", Successor::Fresh);
+        check(row, SUCCESSORS_DIE, Successor::Fresh);
     }
 }
 
 #[test]
 fn a_worker_dies_when_the_job_has_ended() {
     for row in ENDED {
-        check(row, "", Heir::Fresh);
-        check(row, "", Heir::Standing);
+        check(row, "", Successor::Fresh);
+        check(row, "", Successor::Running);
     }
 }
 
 #[test]
 fn a_launched_job_is_taken_over_by_a_worker() {
     for row in LAUNCHED {
-        for more in ["", HEIRS_DIE] {
+        for more in ["", SUCCESSORS_DIE] {
             let places = format!("{}{more}", row.places);
             let mut world = world(row.agent);
-            // Its own first look finds nothing, and makes the queue's file.
+            // Its own first inspection finds nothing, and makes the queue's file.
             world.ok(&["queue", "stats"]);
             die_at(&mut world, &places);
             let mut start = world.command(&["start", &format!("{REPOSITORY}#1"), "fix it"]);

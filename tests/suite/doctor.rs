@@ -39,7 +39,7 @@ fn everything(folder: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)> {
 }
 
 /// Runs doctor, which must leave everything as it is, and gives code and findings.
-fn look(world: &World) -> (i32, Vec<Value>) {
+fn audit(world: &World) -> (i32, Vec<Value>) {
     let before = everything(&world.home());
     let ran = world.run(&["doctor", "--format=json"]);
     assert_eq!(ran.stderr, "");
@@ -69,7 +69,7 @@ fn of<'f>(findings: &'f [Value], check: &str) -> Vec<String> {
 
 /// One finding of a check has this status and these words, and is the only trouble.
 fn assert_only(world: &World, check: &str, words: &[&str]) {
-    let (code, findings) = look(world);
+    let (code, findings) = audit(world);
     let said = of(&findings, check);
     let is_it = |line: &String| {
         line.starts_with("trouble: ") && words.iter().all(|word| line.contains(word))
@@ -87,7 +87,7 @@ fn assert_mended(world: &World, check: &str) {
     let (code, findings) = fix(world);
     assert!(of(&findings, check).iter().any(|line| line.starts_with("mended: ")), "{findings:#?}");
     assert_eq!(code, 0, "{findings:#?}");
-    assert_eq!(look(world).0, 0);
+    assert_eq!(audit(world).0, 0);
 }
 
 /// --fix leaves it and everything else alone.
@@ -107,7 +107,7 @@ fn assert_left(world: &World, check: &str) {
 #[test]
 fn a_healthy_world_is_well() {
     let world = worked();
-    let (code, findings) = look(&world);
+    let (code, findings) = audit(&world);
     assert_eq!(code, 0, "{findings:#?}");
     for check in ["git", "programs", "committer", "folder", "config", "modes", "queue", "clock"] {
         assert_eq!(of(&findings, check).len(), 1, "{check}: {findings:#?}");
@@ -131,7 +131,7 @@ fn programs_and_folders_that_are_missing_are_told() {
     for word in ["'no-such-agent' is not installed", "it is not there", "`kugetsu init` makes it"] {
         assert!(ran.stdout.contains(word), "{}", ran.stdout);
     }
-    assert!(!world.home().exists(), "a look makes nothing");
+    assert!(!world.home().exists(), "an audit makes nothing");
     fs::write(world.root().join("home/.gitconfig"), "[user]\n\tuseConfigOnly = true\n")
         .expect("a file");
     world.agent(COMMITS);
@@ -147,7 +147,7 @@ fn a_broken_configuration_is_told_and_nothing_is_mended() {
     fs::create_dir(world.home().join("runs/99-1-1")).expect("a folder");
     fs::set_permissions(world.home().join("logs"), fs::Permissions::from_mode(0o755))
         .expect("ours");
-    let (code, findings) = look(&world);
+    let (code, findings) = audit(&world);
     assert_eq!(code, 1);
     assert!(of(&findings, "config")[0].contains("config:1: there is no key NO_SUCH_KEY"));
     assert_left(&world, "config");
@@ -176,7 +176,7 @@ fn what_others_may_read_is_closed() {
     assert_eq!(["queue.redb", "logs/dev-1.log", "runs"].map(mode), [0o600, 0o600, 0o700]);
     fs::write(world.home().join("config"), "# GITEA_TOKEN=\n").expect("a file");
     open("config", 0o644);
-    assert_eq!(look(&world).0, 0, "without a token anybody may read it");
+    assert_eq!(audit(&world).0, 0, "without a token anybody may read it");
     fs::write(world.home().join("config"), " export GITEA_TOKEN=secret\n").expect("a file");
     assert_only(&world, "config", &["it holds GITEA_TOKEN", "mode 644"]);
     assert_mended(&world, "config");
@@ -196,7 +196,7 @@ fn a_damaged_queue_is_a_finding_and_not_the_end() {
     }
     for bytes in [b"x".repeat(9000), Vec::new(), torn] {
         fs::write(&queue, &bytes).expect("a file");
-        let (code, findings) = look(&world);
+        let (code, findings) = audit(&world);
         assert_eq!(code, 8, "{findings:#?}");
         assert!(of(&findings, "queue")[0].starts_with("trouble: "), "{findings:#?}");
         assert!(of(&findings, "modes")[0].contains("logs (755)"), "the other checks go on");
@@ -205,13 +205,13 @@ fn a_damaged_queue_is_a_finding_and_not_the_end() {
         assert!(everything(&world.home()) == before, "nothing is mended");
     }
     fs::remove_file(&queue).expect("it is ours");
-    let (code, findings) = look(&world);
+    let (code, findings) = audit(&world);
     assert_eq!(code, 1);
     assert!(of(&findings, "queue")[0].contains("its jobs left runs or logs"), "{findings:#?}");
 }
 
 #[test]
-fn a_queue_is_looked_at_beside_its_worker() {
+fn a_queue_is_audited_beside_its_worker() {
     let mut world = World::new();
     world.agent("echo begun > \"$HOME/begun\"; while ! test -e \"$HOME/go\"; do sleep 0.02; done");
     world.enqueue(1, &[]);
@@ -230,7 +230,7 @@ fn a_queue_is_looked_at_beside_its_worker() {
     assert_only(&world, "orphans", &agent_goes_on);
     assert_left(&world, "orphans");
     world.enqueue(2, &[]);
-    let (_, findings) = look(&world);
+    let (_, findings) = audit(&world);
     let none = "trouble: workers: none is running, and 1 job is pending";
     assert_eq!(of(&findings, "workers"), [none]);
 
@@ -243,13 +243,13 @@ fn a_queue_is_looked_at_beside_its_worker() {
     let shim = processes_with(&marker).into_iter().find(is_shim).expect("a shim");
     kill(Pid::from_raw(shim), Signal::SIGKILL).expect("it is ours");
     wait_for("the end of the shim", || (!is_alive(shim)).then_some(()));
-    let (_, findings) = look(&world);
+    let (_, findings) = audit(&world);
     assert!(of(&findings, "orphans")[0].contains("its agent's shim is gone"), "{findings:#?}");
     let processes = of(&findings, "processes");
     assert!(processes.iter().any(|line| line.contains("its shim is dead")), "{findings:#?}");
     world.shell("touch home/go");
     world.work();
-    assert_eq!(of(&look(&world).1, "processes"), Vec::<String>::new());
+    assert_eq!(of(&audit(&world).1, "processes"), Vec::<String>::new());
     world.assert_no_process_left();
 }
 
@@ -311,7 +311,7 @@ fn locks_of_gits_that_were_killed_are_removed_unless_somebody_is_there() {
         {
             let _somebody = world.somebody_in(&world.worktree(1));
             wait_for("somebody there", || {
-                let (code, findings) = look(&world);
+                let (code, findings) = audit(&world);
                 let notes = of(&findings, "git-locks");
                 (code == 0 && notes[0].contains("and so is process")).then_some(())
             });
@@ -335,7 +335,7 @@ fn worktrees_that_are_gone_are_forgotten_and_their_commits_kept() {
     assert_eq!(world.git(&clone, &["rev-parse", "issue-1"]), commit);
     let listing = world.git(&clone, &["worktree", "list"]);
     assert_eq!(listing.lines().count(), 1, "{listing}");
-    let (_, findings) = look(&world);
+    let (_, findings) = audit(&world);
     assert_eq!(
         of(&findings, "branches"),
         ["note: 1 branch has no worktree: issue-1 of git.test+o+r.git: "]
@@ -361,7 +361,7 @@ fn folders_that_git_or_the_queue_does_not_know_are_told() {
     let log = world.home().join("logs/dev-77.log");
     fs::write(&log, "hello\n").expect("a file");
     fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).expect("ours");
-    let (code, findings) = look(&world);
+    let (code, findings) = audit(&world);
     assert_eq!(code, 0, "{findings:#?}");
     assert!(of(&findings, "worktrees")[0].contains("worktrees/mine is no issue's"));
     assert!(of(&findings, "clones")[0].contains("a clone that was interrupted"));
@@ -371,7 +371,7 @@ fn folders_that_git_or_the_queue_does_not_know_are_told() {
     private(&world.worktree(2));
     assert_only(&world, "worktrees", &["git.test+o+r+2", "git knows no worktree there"]);
     assert_left(&world, "worktrees");
-    let (_, findings) = look(&world);
+    let (_, findings) = audit(&world);
     assert_eq!(of(&findings, "sessions"), ["note: 1 worktree has no session: git.test/o/r#2: "]);
     fs::remove_dir(world.worktree(2)).expect("it is ours");
     fs::write(world.home().join("repos/git.test+o+r.git/HEAD"), "garbage").expect("a file");

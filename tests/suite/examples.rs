@@ -59,7 +59,7 @@ fn threads_lose_nothing() {
 #[test]
 fn a_watcher_sees_the_jobs_of_its_own_queue_end() {
     let ran = run(&World::new(), "watch", &[]);
-    // What lies between may have been one hint with its neighbours.
+    // What lies between may have been one wake-up with its neighbours.
     for number in 1..=3 {
         let job = format!("job {number} of example.org/demo/watch#{number}: ");
         let last = ran.stdout.lines().rfind(|line| line.starts_with(&job));

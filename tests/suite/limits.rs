@@ -33,9 +33,9 @@ fn an_agent_that_does_nothing_is_ended_and_one_that_computes_is_not() {
     );
     let job = ended(&world, &[]);
     assert_eq!(job["reason"], "done", "{job:#}");
-    let account = &job["account"];
-    assert!(account["wall_ms"].as_u64() >= Some(1800), "{account}");
-    assert!(account["cpu_ms"].as_u64() > Some(100), "{account}");
+    let usage = &job["usage"];
+    assert!(usage["wall_ms"].as_u64() >= Some(1800), "{usage}");
+    assert!(usage["cpu_ms"].as_u64() > Some(100), "{usage}");
 }
 
 #[test]
@@ -59,16 +59,15 @@ fn steps_and_cost_are_counted_and_bounded() {
         world.set(key, value);
         let job = ended(&world, &[]);
         assert_eq!((&job["reason"], &job["detail"]), (&json!(reason), &json!(words)));
-        let account = &job["account"];
-        let counted =
-            ["steps", "tokens_in", "tokens_out", "cost_micros"].map(|name| &account[name]);
+        let usage = &job["usage"];
+        let counted = ["steps", "tokens_in", "tokens_out", "cost_micros"].map(|name| &usage[name]);
         assert_eq!(counted, [&json!(3), &json!(315), &json!(33), &json!(750_000)]);
         world.set(key, "");
     }
     let stats: Value =
         serde_json::from_str(&world.ok(&["queue", "stats", "--format=json"])).expect("JSON");
-    assert_eq!((&stats["attempts"], &stats["account"]["steps"]), (&json!(2), &json!(6)));
-    assert_eq!(stats["account"]["cost_micros"], 1_500_000);
+    assert_eq!((&stats["attempts"], &stats["usage"]["steps"]), (&json!(2), &json!(6)));
+    assert_eq!(stats["usage"]["cost_micros"], 1_500_000);
     let text = world.ok(&["queue", "stats"]);
     assert!(text.contains("6 steps, 630 tokens in, 66 out, cost 1.50"), "{text}");
     let text = world.ok(&["queue", "show", "1"]);
@@ -82,7 +81,7 @@ fn within_its_limits_an_agent_is_left_alone() {
     world.set("KUGETSU_MAX_COST", "0.25");
     world.agent(&format!("echo '{STEP}'; echo work > work; git add work; git commit -qm work"));
     let job = ended(&world, &[]);
-    assert_eq!((&job["reason"], &job["account"]["steps"]), (&json!("done"), &json!(1)));
+    assert_eq!((&job["reason"], &job["usage"]["steps"]), (&json!("done"), &json!(1)));
 }
 
 #[test]
@@ -100,11 +99,11 @@ fn a_log_that_grew_too_large_keeps_its_beginning_and_its_end() {
     let numbers: Vec<u64> =
         tail.lines().filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect();
     assert!(numbers.len() > 100 && numbers.windows(2).all(|pair| pair[1] > pair[0]));
-    assert!(job["account"]["log_bytes"].as_u64() > Some(64 * 1024));
+    assert!(job["usage"]["log_bytes"].as_u64() > Some(64 * 1024));
 }
 
 #[test]
-fn both_runs_of_a_reminded_attempt_are_in_its_account() {
+fn both_runs_of_a_reminded_attempt_are_in_its_usage() {
     let mut world = World::new();
     world.agent(&format!(
         "echo '{STEP}'; grep -q 'without a commit' && {{ git add .; git commit -qm work; exit; }}; \
@@ -112,7 +111,7 @@ fn both_runs_of_a_reminded_attempt_are_in_its_account() {
     ));
     let job = ended(&world, &[]);
     assert_eq!((&job["reason"], &job["attempt"]), (&json!("done"), &json!(1)));
-    assert_eq!(job["account"]["steps"], 2);
+    assert_eq!(job["usage"]["steps"], 2);
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn opencode_is_taken_over_and_one_that_lost_its_shim_is_ended_and_goes_on_in_its
         job["attempts"].as_array().expect("attempts").iter().map(|a| &a["reason"]).collect();
     assert_eq!(reasons, ["lost", "done"], "{job:#}\n{}", world.log(id));
     assert_eq!(job["session"], session);
-    assert_eq!(job["account"]["steps"], 2, "{job:#}");
+    assert_eq!(job["usage"]["steps"], 2, "{job:#}");
     let log = world.git(&world.worktree(1), &["log", "--format=%s"]);
     assert_eq!(log, "add two\none\nbegin");
 }

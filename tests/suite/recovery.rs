@@ -123,7 +123,7 @@ fn the_death_of_a_worker_is_heard_of_through_the_kernel() {
     wait_for("the second worker", || {
         let threads = fs::read_dir(format!("/proc/{}/task", second.pid())).ok()?.flatten();
         let mut names = threads.filter_map(|t| fs::read_to_string(t.path().join("comm")).ok());
-        names.any(|name| name.trim() == "presence").then_some(())
+        names.any(|name| name.trim() == "liveness").then_some(())
     });
     first.kill();
     wait_for_word(&world, ADOPTED, 1);

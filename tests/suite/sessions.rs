@@ -1,4 +1,4 @@
-//! `list`, `destroy` and `prune`: nothing of worth is removed unless somebody says so.
+//! `list`, `destroy` and `prune`: nothing unsaved is removed unless somebody says so.
 
 use std::fs;
 
@@ -86,7 +86,7 @@ fn prune_removes_what_is_clean_and_pushed_and_says_why_it_keeps_the_rest() {
 }
 
 #[test]
-fn destroy_needs_force_for_what_has_worth() {
+fn destroy_needs_force_for_unsaved_work() {
     let world = world_of_four();
     let [two, three] = [2, 3].map(issue);
     let ran = world.run(&["destroy", &two, &three]);
@@ -97,7 +97,7 @@ fn destroy_needs_force_for_what_has_worth() {
     ] {
         assert!(ran.stderr.contains(why), "{}", ran.stderr);
     }
-    // The branch has worth without its worktree, too.
+    // The branch is unsaved work without its worktree, too.
     fs::remove_dir_all(world.worktree(2)).expect("it is there");
     assert_eq!(world.run(&["destroy", &two]).code, 1);
     assert!(world.ok(&["list"]).contains("  branch    issue-2\n  worktree  gone\n"));

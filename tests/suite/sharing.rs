@@ -117,7 +117,7 @@ fn enqueue(
 }
 
 /// What anybody sees at any time.
-fn look(world: &World, store: &RedbStore, acknowledged: &Acknowledged) {
+fn audit(world: &World, store: &RedbStore, acknowledged: &Acknowledged) {
     let before: BTreeSet<u64> =
         acknowledged.lock().expect("nobody panics with it").values().copied().collect();
     let list = ["queue", "list", "--state=all", "--limit=10000", "--format=json"];
@@ -162,7 +162,7 @@ fn check_ledger(world: &World) -> BTreeSet<u64> {
     let mut running: BTreeMap<&str, &str> = BTreeMap::new();
     let mut last_of_issue: BTreeMap<&str, u64> = BTreeMap::new();
     let mut begun = BTreeSet::new();
-    let mut most = 0;
+    let mut largest = 0;
     for line in &lines {
         let words: Vec<&str> = line.split(' ').collect();
         let [word, issue, job] = words[..] else { panic!("{line:?} in {lines:#?}") };
@@ -171,14 +171,14 @@ fn check_ledger(world: &World) -> BTreeSet<u64> {
             continue;
         }
         assert_eq!(running.insert(issue, job), None, "{line:?} in {lines:#?}");
-        most = most.max(running.len());
+        largest = largest.max(running.len());
         let id = job.split('/').next().and_then(|id| id.parse().ok()).expect("a number");
         assert!(begun.insert(id), "job {id} ran twice: {lines:#?}");
         let before = last_of_issue.insert(issue, id);
         assert!(before.is_none_or(|before| before < id), "{line:?} after {before:?}: {lines:#?}");
     }
     assert!(running.is_empty(), "nobody killed an agent, and {running:?} did not end");
-    assert_eq!(most, CAP, "agents at once");
+    assert_eq!(largest, CAP, "agents at once");
     begun
 }
 
@@ -186,7 +186,7 @@ fn check_ledger(world: &World) -> BTreeSet<u64> {
 fn check_end(world: &World, store: &RedbStore, acknowledged: &Acknowledged) -> u64 {
     let ran = check_ledger(world);
     let acknowledged = acknowledged.lock().expect("nobody panics with it");
-    look(world, store, &Mutex::new(acknowledged.clone()));
+    audit(world, store, &Mutex::new(acknowledged.clone()));
     let stats = store.stats().expect("a read");
     let total = stats.completed;
     assert_eq!(
@@ -257,7 +257,7 @@ fn enqueuers_a_lister_and_a_worker_share_one_file() {
         };
         let enqueuers: Vec<_> = (0..ENQUEUERS).map(one).collect();
         while !enqueuers.iter().all(|enqueuer| enqueuer.is_finished()) {
-            look(&world, &store, &acknowledged);
+            audit(&world, &store, &acknowledged);
         }
     });
     drain(&world, vec![worker]);
@@ -307,7 +307,7 @@ fn whoever_is_killed_nothing_acknowledged_is_lost_and_nothing_runs_twice() {
             scope.spawn(move || enqueue(world, store, name, rounds, acknowledged, Some(random)));
         }
         let rounds = rounds_during(&chaos);
-        scope.spawn(|| rounds.for_each(|_| look(&world, &store, &acknowledged)));
+        scope.spawn(|| rounds.for_each(|_| audit(&world, &store, &acknowledged)));
         let workers = kill_workers(&world, &mut Random(seed.wrapping_sub(1)));
         drop(chaos);
         workers

@@ -38,7 +38,12 @@ fn imports_point_down() {
         ("src/job", format!("{PURE} {ABOVE_STORE} crate::store")),
         ("src/worker", format!("{PURE} {} crate::store", ABOVE_STORE.replace("crate::worker", ""))),
         ("src/store", format!("{ABOVE_STORE} nix::unistd")),
-        ("src/process", format!("{} crate::store", ABOVE_STORE.replace("crate::process", ""))),
+        (
+            "src/process",
+            // What a worker asks for is what a process is stopped by.
+            format!("{} crate::store", ABOVE_STORE.replace("crate::process", ""))
+                .replace("crate::worker", ""),
+        ),
         ("src/agent", "crate::store crate::daemon crate::cli crate::config".into()),
         ("src/daemon", "crate::agent crate::cli crate::config clap".into()),
     ];

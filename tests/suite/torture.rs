@@ -29,7 +29,7 @@ const BACKLOG: u64 = 8;
 /// Jobs that the observer sees at most.
 const JOBS_MAX: usize = 100_000;
 /// Looks for a moment to come, a millisecond apart.
-const AIM_LOOKS_MAX: u32 = 400;
+const AIM_POLLS_MAX: u32 = 400;
 /// Longest time that a process is stopped, in milliseconds.
 const STOP_MS_MAX: u64 = 2_000;
 
@@ -217,11 +217,11 @@ impl Torture {
 
     fn jobs(&self) -> Vec<Job> {
         // Busy at times, as for everybody.
-        wait_for("a look", || self.store.list(&ListQuery::all(JOBS_MAX)).ok()).items
+        wait_for("an answer", || self.store.list(&ListQuery::all(JOBS_MAX)).ok()).items
     }
 
     /// What an observer may ask at any time.
-    fn look(&self) {
+    fn audit(&self) {
         let jobs = self.jobs();
         let running: Vec<&Job> =
             jobs.iter().filter(|job| job.state.kind() == StateKind::Notified).collect();
@@ -317,7 +317,7 @@ impl Chaos<'_, '_, '_> {
         let log = self.torture.world.root().join("worker.log");
         let said = || fs::read(&log).unwrap_or_default();
         let from = said().len();
-        for _ in 0..AIM_LOOKS_MAX {
+        for _ in 0..AIM_POLLS_MAX {
             if String::from_utf8_lossy(&said()[from..]).contains(words) {
                 break;
             }
@@ -392,7 +392,7 @@ fn torture(torture: &Torture) -> Vec<Background> {
         let watched = Arc::downgrade(&alive);
         scope.spawn(move || {
             while watched.strong_count() > 0 {
-                torture.look();
+                torture.audit();
             }
         });
         let workers = (0..WORKERS).map(|_| torture.new_worker()).collect();
@@ -417,8 +417,8 @@ fn drain(torture: &Torture, workers: Vec<Background>) {
         worker.wait();
     }
     fs::write(torture.world.root().join("go"), "").expect("a file");
-    let (world, most) = (&torture.world, format!("--max-agents={CAP}"));
-    assert!(world.worker(&["--once", &most]).wait().success());
+    let (world, max_agents) = (&torture.world, format!("--max-agents={CAP}"));
+    assert!(world.worker(&["--once", &max_agents]).wait().success());
     // This one finds nothing to do but to tidy up.
     world.work();
     world.assert_no_process_left();

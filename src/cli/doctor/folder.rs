@@ -32,7 +32,7 @@ pub(super) fn configuration(
 }
 
 /// The folder, the configuration, the modes and the room.
-pub(super) fn look(config: &Config, loaded: Result<(), ConfigError>) -> Vec<Finding> {
+pub(super) fn audit(config: &Config, loaded: Result<(), ConfigError>) -> Vec<Finding> {
     let home = &config.home;
     let mut findings = Vec::new();
     let path = home.join("config");
@@ -151,7 +151,7 @@ fn own_paths(config: &Config) -> Vec<PathBuf> {
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> =
-        entries.flatten().take(limits::ENTRIES_LOOKED_AT_MAX).map(|entry| entry.path()).collect();
+        entries.flatten().take(limits::ENTRIES_READ_MAX).map(|entry| entry.path()).collect();
     paths.sort();
     paths
 }

@@ -1,4 +1,4 @@
-//! `doctor`: a look at everything that kugetsu stands on.
+//! `doctor`: an audit of everything that kugetsu stands on.
 //!
 //! Looking changes nothing. Mending is for what nobody can miss, and only of a kugetsu whose
 //! configuration and queue are sound: otherwise nobody knows what is whose.
@@ -12,8 +12,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::doctor::work::Traces;
-use crate::cli::exit::Exit;
+use crate::cli::doctor::work::Remains;
+use crate::cli::exit::CliExit;
 use crate::cli::finding::{Finding, count};
 use crate::cli::progress::Spinner;
 use crate::cli::render::Format;
@@ -48,24 +48,24 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let spinner = Spinner::begin("looking at git and the agent");
     let (config, loaded) = folder::configuration(context)?;
     let is_configured = loaded.is_ok();
     let mut findings: Vec<Finding> = programs::git_version().into_iter().collect();
-    findings.extend(programs::look(context, &config));
+    findings.extend(programs::audit(context, &config));
     spinner.say("looking at the folder");
-    findings.extend(folder::look(&config, loaded));
+    findings.extend(folder::audit(&config, loaded));
     spinner.say("looking at clones and worktrees");
     let settings = config.agents();
-    let traces = Traces::collect(&settings);
+    let remains = Remains::collect(&settings);
     let workers = daemon::workers_in(&config.workers());
     spinner.say("reading every job");
-    let (contents, of_queue, queue_exit) = queue::look(&config);
+    let (contents, of_queue, queue_exit) = queue::audit(&config);
     findings.extend(of_queue);
     match (&workers, &contents) {
         (Ok(workers), Some(contents)) => {
-            findings.extend(queue::look_at_workers(&config, workers, contents));
+            findings.extend(queue::audit_workers(&config, workers, contents));
         }
         (Err(error), _) => {
             let what = config.workers().display().to_string();
@@ -75,7 +75,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     }
     // Without its configuration, the queue may be another one.
     let judged = contents.as_ref().filter(|_| is_configured);
-    findings.extend(work::look(&settings, traces, judged));
+    findings.extend(work::audit(&settings, remains, judged));
     let is_sound = judged.is_some();
     if arguments.fix && is_sound {
         spinner.say("mending");
@@ -92,9 +92,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
         Format::Text => text(&findings, troubles, unmended),
     })?;
     Ok(match queue_exit {
-        Exit::StoreDamaged => Exit::StoreDamaged,
-        _ if troubles > 0 => Exit::General,
-        _ => Exit::Success,
+        CliExit::StoreDamaged => CliExit::StoreDamaged,
+        _ if troubles > 0 => CliExit::General,
+        _ => CliExit::Success,
     })
 }
 

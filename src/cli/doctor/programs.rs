@@ -8,12 +8,12 @@ use crate::cli::worker::{check_programs, committer};
 use crate::config::Config;
 
 /// Whether git and the agent are there and will do.
-pub(in crate::cli) fn look(context: &Context, config: &Config) -> Vec<Finding> {
+pub(in crate::cli) fn audit(context: &Context, config: &Config) -> Vec<Finding> {
     let programs = match check_programs(context, config) {
-        Ok(()) => look_at_agent(config),
+        Ok(()) => audit_agent(config),
         Err(error) => Finding::bad("programs", "git and the agent", error),
     };
-    vec![programs, look_at_committer(config)]
+    vec![programs, audit_committer(config)]
 }
 
 /// The version of git, for whoever is to help.
@@ -24,7 +24,7 @@ pub(super) fn git_version() -> Option<Finding> {
 }
 
 /// The default command needs an opencode that knows its options; another one is its writer's.
-fn look_at_agent(config: &Config) -> Finding {
+fn audit_agent(config: &Config) -> Finding {
     let program = config.agent_command.program();
     if !config.is_default_agent() {
         return Finding::good("programs", format!("git, and the agent {program}"));
@@ -41,7 +41,7 @@ fn look_at_agent(config: &Config) -> Finding {
     }
 }
 
-fn look_at_committer(config: &Config) -> Finding {
+fn audit_committer(config: &Config) -> Finding {
     match committer(config) {
         Some(name) => Finding::good("committer", format!("commits are by {name}")),
         None => Finding::trouble(

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::context::{CliError, quiet_damage};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::finding::{Finding, count, size, some};
 use crate::cli::{render, why};
 use crate::config::Config;
 use crate::daemon::{self, Seen};
 use crate::job::{Job, JobId, Session, StateKind, limits, order};
-use crate::process::lock::{self, State};
+use crate::process::lock::{self, LockState};
 use crate::queue::QueueError;
 use crate::store::{ListQuery, RedbStore, Store, StoreError};
 use crate::time::{Clock, SystemClock, Timestamp};
@@ -32,30 +32,30 @@ pub(super) struct Contents {
 }
 
 /// What there is to know, and what to tell. `None` of a queue that cannot be read.
-pub(super) fn look(config: &Config) -> (Option<Contents>, Vec<Finding>, Exit) {
+pub(super) fn audit(config: &Config) -> (Option<Contents>, Vec<Finding>, CliExit) {
     let path = &config.store;
     let what = format!("the queue {}", path.display());
     if !path.exists() {
         if has_traces(&config.home) {
             let remedy = "is KUGETSU_STORE right? a new queue begins at the first enqueue";
             let why = "it is not there, and its jobs left runs or logs";
-            return (None, vec![Finding::trouble("queue", what, why, remedy)], Exit::General);
+            return (None, vec![Finding::trouble("queue", what, why, remedy)], CliExit::General);
         }
         let finding = Finding::good("queue", format!("{what}: not there yet, and empty"));
         let now = SystemClock.now();
-        return (Some(Contents::empty(now)), vec![finding], Exit::Success);
+        return (Some(Contents::empty(now)), vec![finding], CliExit::Success);
     }
     quiet_damage();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    match RedbStore::look(path, &clock, |store| read(&store)) {
+    match RedbStore::open_read_only(path, &clock, |store| read(&store)) {
         Err(error) => {
             let exit = match error {
-                StoreError::Damaged { .. } | StoreError::TooNew { .. } => Exit::StoreDamaged,
+                StoreError::Damaged { .. } | StoreError::TooNew { .. } => CliExit::StoreDamaged,
                 StoreError::Busy { .. }
                 | StoreError::Gone { .. }
                 | StoreError::Io { .. }
                 | StoreError::Latched { .. }
-                | StoreError::Panicked => Exit::General,
+                | StoreError::Panicked => CliExit::General,
             };
             let error = CliError::from(QueueError::from(error));
             (None, vec![Finding::bad("queue", what, error)], exit)
@@ -63,7 +63,7 @@ pub(super) fn look(config: &Config) -> (Option<Contents>, Vec<Finding>, Exit) {
         Ok(contents) if !contents.problems.is_empty() => {
             let why = format!("it is damaged: {}", some(&contents.problems));
             let remedy = "keep the file, and see docs/STORAGE.md";
-            (None, vec![Finding::trouble("queue", what, why, remedy)], Exit::StoreDamaged)
+            (None, vec![Finding::trouble("queue", what, why, remedy)], CliExit::StoreDamaged)
         }
         Ok(contents) => {
             let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
@@ -71,7 +71,7 @@ pub(super) fn look(config: &Config) -> (Option<Contents>, Vec<Finding>, Exit) {
             let format = RedbStore::FORMAT;
             let what = format!("{what}: {jobs}, {}, format {format}, sound", size(length));
             let findings = vec![Finding::good("queue", what), clock_of(&contents)];
-            (Some(contents), findings, Exit::Success)
+            (Some(contents), findings, CliExit::Success)
         }
     }
 }
@@ -115,7 +115,7 @@ fn read(store: &RedbStore) -> Result<Contents, StoreError> {
     let latest = contents.now.plus_ms(limits::CLOCK_SLACK_MS);
     let mut last = JobId(0);
     loop {
-        let jobs = store.jobs_after(last, limits::JOBS_LOOKED_AT_ONCE)?;
+        let jobs = store.jobs_after(last, limits::JOBS_READ_AT_ONCE)?;
         let Some(job) = jobs.last() else { return Ok(contents) };
         last = job.id;
         for job in &jobs {
@@ -143,20 +143,20 @@ fn clock_of(contents: &Contents) -> Finding {
 }
 
 /// Whoever works, and jobs that nobody looks after. The workers were looked at before the queue.
-pub(super) fn look_at_workers(
+pub(super) fn audit_workers(
     config: &Config,
     workers: &[Seen],
     contents: &Contents,
 ) -> Vec<Finding> {
-    let living = workers.iter().filter(|seen| seen.state != State::Free);
+    let living = workers.iter().filter(|seen| seen.state != LockState::Free);
     let takers = living.filter(|seen| why::takes_jobs(seen)).count();
-    let daemon = lock::look(&config.home.join("queue-daemon.lock"));
+    let daemon = lock::inspect(&config.home.join("queue-daemon.lock"));
     let daemon = match daemon {
-        Ok(State::Held(Some(holder))) => {
+        Ok(LockState::Held(Some(holder))) => {
             format!(", one as queue-daemon (pid {})", holder.process.pid)
         }
-        Ok(State::Held(None)) => ", one as queue-daemon".into(),
-        Ok(State::Free) | Err(_) => String::new(),
+        Ok(LockState::Held(None)) => ", one as queue-daemon".into(),
+        Ok(LockState::Free) | Err(_) => String::new(),
     };
     let start = "`kugetsu worker` runs one, `kugetsu queue-daemon start` one in the background";
     let mut findings = vec![match (takers, contents.pending) {
@@ -203,7 +203,7 @@ fn dead_workers(config: &Config, workers: &[Seen], contents: &Contents) -> Optio
         let mut leases = contents.running.iter().filter_map(Job::lease);
         leases.any(|lease| lease.worker == seen.worker)
     };
-    let dead = workers.iter().filter(|seen| seen.state == State::Free);
+    let dead = workers.iter().filter(|seen| seen.state == LockState::Free);
     let dead = dead.filter(|seen| !is_needed(seen)).count();
     if dead == 0 {
         return None;

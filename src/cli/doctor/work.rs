@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::agent::AgentSettings;
-use crate::agent::checkup::{self, Blemish, Marked, RunLeft};
+use crate::agent::checkup::{self, Marked, RunLeft, WorkFinding};
 use crate::cli::doctor::queue::Contents;
 use crate::cli::finding::{Finding, count, size, some};
 use crate::cli::{render, why};
@@ -14,56 +14,56 @@ use crate::job::{JobId, limits};
 
 /// What was there before the queue was looked at: a job is in the queue before it leaves anything
 /// else, so what has no job then never had one, or has none any more.
-pub(super) struct Traces {
+pub(super) struct Remains {
     runs: io::Result<Vec<RunLeft>>,
     marked: io::Result<Vec<Marked>>,
     logs: Vec<(JobId, PathBuf)>,
-    blemishes: Vec<Blemish>,
+    found: Vec<WorkFinding>,
 }
 
-impl Traces {
-    pub fn collect(settings: &AgentSettings) -> Traces {
-        Traces {
+impl Remains {
+    pub fn collect(settings: &AgentSettings) -> Remains {
+        Remains {
             runs: checkup::runs(settings),
             marked: checkup::marked(settings),
             logs: logs(&settings.home),
-            blemishes: checkup::look(settings),
+            found: checkup::audit(settings),
         }
     }
 }
 
 /// All of it; without the queue's contents, only what needs no queue to be judged.
-pub(super) fn look(
+pub(super) fn audit(
     settings: &AgentSettings,
-    traces: Traces,
+    remains: Remains,
     contents: Option<&Contents>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(contents) = contents {
-        findings.extend(match traces.runs {
-            Ok(runs) => look_at_runs(runs, contents),
+        findings.extend(match remains.runs {
+            Ok(runs) => audit_runs(runs, contents),
             Err(error) => vec![unreadable(&settings.home.join("runs"), &error.to_string())],
         });
-        match traces.marked {
-            Ok(marked) => findings.extend(look_at_processes(&marked, contents)),
+        match remains.marked {
+            Ok(marked) => findings.extend(audit_processes(&marked, contents)),
             Err(error) => findings.push(unreadable(Path::new("/proc"), &error.to_string())),
         }
     }
-    let is_good = |blemish: &Blemish| match blemish {
-        Blemish::Branch { .. } | Blemish::Busy { .. } => true,
-        Blemish::Gone { .. }
-        | Blemish::NoWorktree { .. }
-        | Blemish::Foreign { .. }
-        | Blemish::GitLock { .. }
-        | Blemish::Unfinished { .. }
-        | Blemish::Unreadable { .. } => false,
+    let is_good = |found: &WorkFinding| match found {
+        WorkFinding::Branch { .. } | WorkFinding::Busy { .. } => true,
+        WorkFinding::Gone { .. }
+        | WorkFinding::NoWorktree { .. }
+        | WorkFinding::Foreign { .. }
+        | WorkFinding::GitLock { .. }
+        | WorkFinding::Unfinished { .. }
+        | WorkFinding::Unreadable { .. } => false,
     };
-    let is_well = traces.blemishes.iter().all(is_good);
-    findings.extend(say_branches(&traces.blemishes));
-    findings.extend(traces.blemishes.into_iter().filter_map(say));
+    let is_well = remains.found.iter().all(is_good);
+    findings.extend(say_branches(&remains.found));
+    findings.extend(remains.found.into_iter().filter_map(say));
     if let Some(contents) = contents {
-        findings.extend(look_at_sessions(settings, contents));
-        findings.extend(look_at_logs(&traces.logs, contents));
+        findings.extend(audit_sessions(settings, contents));
+        findings.extend(audit_logs(&remains.logs, contents));
     }
     if is_well {
         findings.push(Finding::good("worktrees", "clones and worktrees are as git knows them"));
@@ -72,7 +72,7 @@ pub(super) fn look(
 }
 
 /// Folders of runs whose job has ended or is unknown; those that something lives in stay.
-fn look_at_runs(runs: Vec<RunLeft>, contents: &Contents) -> Vec<Finding> {
+fn audit_runs(runs: Vec<RunLeft>, contents: &Contents) -> Vec<Finding> {
     let is_over = |job| contents.ended.contains(&job) || !contents.jobs.contains(&job);
     let over = runs.into_iter().filter(|run| run.job.is_some_and(is_over)).map(|run| run.folder);
     let (held, left): (Vec<PathBuf>, Vec<PathBuf>) =
@@ -95,7 +95,7 @@ fn look_at_runs(runs: Vec<RunLeft>, contents: &Contents) -> Vec<Finding> {
 }
 
 /// Processes of runs that no job has any more, or whose shim is dead.
-fn look_at_processes(marked: &[Marked], contents: &Contents) -> Vec<Finding> {
+fn audit_processes(marked: &[Marked], contents: &Contents) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Marked { process, run } in marked {
         let mut runs = contents.running.iter().filter_map(|job| job.lease()?.run.as_ref());
@@ -118,16 +118,16 @@ fn look_at_processes(marked: &[Marked], contents: &Contents) -> Vec<Finding> {
 }
 
 /// What is said of each alone.
-fn say(blemish: Blemish) -> Option<Finding> {
+fn say(found: WorkFinding) -> Option<Finding> {
     let shown = |path: &Path| path.display().to_string();
-    Some(match &blemish {
-        Blemish::Gone { folder, branch: Some(branch), .. } => {
+    Some(match &found {
+        WorkFinding::Gone { folder, branch: Some(branch), .. } => {
             let why = format!("the folder is gone, and git still knows it; {branch} is untouched");
             let remedy = "the issue's next job makes it anew, and --fix lets git forget it";
             let finding = Finding::trouble("worktrees", shown(folder), why, remedy);
-            finding.mended_by(move || checkup::mend(&blemish))
+            finding.mended_by(move || checkup::mend(&found))
         }
-        Blemish::Gone { clone, folder, branch: None } => {
+        WorkFinding::Gone { clone, folder, branch: None } => {
             let why = "the folder is gone, and its commits were on no branch";
             let remedy = format!(
                 "git -C {} worktree list shows its commit; `git branch NAME COMMIT` keeps it",
@@ -135,7 +135,7 @@ fn say(blemish: Blemish) -> Option<Finding> {
             );
             Finding::trouble("worktrees", shown(folder), why, &remedy)
         }
-        Blemish::NoWorktree { folder } => {
+        WorkFinding::NoWorktree { folder } => {
             let why = "git knows no worktree there, so the issue's next job fails";
             Finding::trouble(
                 "worktrees",
@@ -144,27 +144,27 @@ fn say(blemish: Blemish) -> Option<Finding> {
                 "look what is in it, and move it away",
             )
         }
-        Blemish::Foreign { folder } => {
+        WorkFinding::Foreign { folder } => {
             let what = format!("{} is no issue's: kugetsu did not make it", shown(folder));
             Finding::note("worktrees", what, "move it away, if it is not wanted there")
         }
-        Blemish::GitLock { file, by: Some(pid), .. } => {
+        WorkFinding::GitLock { file, by: Some(pid), .. } => {
             let what = format!("{} is there, and so is process {pid}", shown(file));
             Finding::note("git-locks", what, "it goes when that git is done")
         }
-        Blemish::GitLock { file, by: None, .. } => {
+        WorkFinding::GitLock { file, by: None, .. } => {
             let why = "left by a git that was killed, and every other one fails on it";
             let remedy = "remove it when no git works there, as --fix does";
             let finding = Finding::trouble("git-locks", shown(file), why, remedy);
-            finding.mended_by(move || checkup::mend(&blemish))
+            finding.mended_by(move || checkup::mend(&found))
         }
-        Blemish::Busy { clone, pid, for_ms } => say_busy(clone, *pid, *for_ms),
-        Blemish::Branch { .. } => return None,
-        Blemish::Unfinished { folder } => {
+        WorkFinding::Busy { clone, pid, for_ms } => say_busy(clone, *pid, *for_ms),
+        WorkFinding::Branch { .. } => return None,
+        WorkFinding::Unfinished { folder } => {
             let what = format!("{} is a clone that was interrupted", shown(folder));
             Finding::note("clones", what, "the repository's next job begins it anew")
         }
-        Blemish::Unreadable { what, why } => unreadable(what, why),
+        WorkFinding::Unreadable { what, why } => unreadable(what, why),
     })
 }
 
@@ -185,9 +185,9 @@ fn say_busy(clone: &Path, pid: i32, for_ms: u64) -> Finding {
     )
 }
 
-fn say_branches(branches: &[Blemish]) -> Option<Finding> {
-    let name = |blemish: &Blemish| match blemish {
-        Blemish::Branch { clone, branch } => Some(format!("{branch} of {}", name(clone))),
+fn say_branches(branches: &[WorkFinding]) -> Option<Finding> {
+    let name = |found: &WorkFinding| match found {
+        WorkFinding::Branch { clone, branch } => Some(format!("{branch} of {}", name(clone))),
         _ => None,
     };
     let names: Vec<String> = branches.iter().filter_map(name).collect();
@@ -201,7 +201,7 @@ fn say_branches(branches: &[Blemish]) -> Option<Finding> {
 }
 
 /// Worktrees that no session knows.
-fn look_at_sessions(settings: &AgentSettings, contents: &Contents) -> Option<Finding> {
+fn audit_sessions(settings: &AgentSettings, contents: &Contents) -> Option<Finding> {
     let mut known: BTreeSet<&str> = contents.sessions.iter().map(|s| s.issue.key()).collect();
     // A running job makes its worktree before its session.
     known.extend(contents.running.iter().map(|job| job.issue.key()));
@@ -218,7 +218,7 @@ fn look_at_sessions(settings: &AgentSettings, contents: &Contents) -> Option<Fin
 }
 
 /// They are somebody's work, so they stay.
-fn look_at_logs(logs: &[(JobId, PathBuf)], contents: &Contents) -> Option<Finding> {
+fn audit_logs(logs: &[(JobId, PathBuf)], contents: &Contents) -> Option<Finding> {
     let gone = logs.iter().filter(|(job, _)| !contents.jobs.contains(job));
     let gone: Vec<&PathBuf> = gone.map(|(_, path)| path).collect();
     let bytes: u64 =
@@ -239,7 +239,7 @@ fn logs(home: &Path) -> Vec<(JobId, PathBuf)> {
         let id = name.strip_prefix("dev-")?.strip_suffix(".log")?.parse().ok()?;
         Some((id, path))
     };
-    let entries = entries.flatten().take(limits::ENTRIES_LOOKED_AT_MAX);
+    let entries = entries.flatten().take(limits::ENTRIES_READ_MAX);
     let mut logs: Vec<(JobId, PathBuf)> = entries.filter_map(|entry| log(entry.path())).collect();
     logs.sort();
     logs

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_issue, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::sessions::{known, remove};
 
 #[derive(Args)]
@@ -25,19 +25,19 @@ pub(crate) struct Arguments {
     force: bool,
 }
 
-pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let issues = arguments.issues.iter().map(|text| parse_issue(text));
     let issues: Vec<_> = issues.collect::<Result<_, _>>()?;
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let settings = config.agents();
     let known = known(&queue, &settings)?;
-    let mut exit = Exit::Success;
+    let mut exit = CliExit::Success;
     for issue in issues {
         let Some(known) = known.iter().find(|known| known.issue == issue) else {
-            let error = CliError::new(Exit::NotFound, format!("there is no session of {issue}"));
+            let error = CliError::new(CliExit::NotFound, format!("there is no session of {issue}"));
             context.complain(&error.hint("`kugetsu list` lists them"));
-            exit = Exit::NotFound;
+            exit = CliExit::NotFound;
             continue;
         };
         match remove(&queue, &settings, known, arguments.force)? {
@@ -46,7 +46,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
                 let error = CliError::general(format!("{issue} is kept: {why}"));
                 let hint = "`kugetsu list` tells more; --force removes what nobody works on";
                 context.complain(&error.hint(hint));
-                exit = Exit::General;
+                exit = CliExit::General;
             }
         }
     }

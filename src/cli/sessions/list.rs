@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Workplace;
 use crate::cli::context::{CliError, Context, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::cli::sessions::{Known, job_of, known};
 use crate::job::{Job, State};
@@ -32,14 +32,14 @@ struct Row {
     place: Result<Workplace, String>,
 }
 
-pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
     let settings = config.agents();
     let mut rows = Vec::new();
     for known in known(&queue, &settings)? {
         let job = job_of(&queue, &known.issue)?;
-        let place = Workplace::look(&settings, &known.issue);
+        let place = Workplace::inspect(&settings, &known.issue);
         rows.push(Row { known, job, place });
     }
     print(&match arguments.format {
@@ -53,7 +53,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
             blocks.join("\n")
         }
     })?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 fn json(row: &Row) -> Value {

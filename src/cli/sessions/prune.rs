@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::agent::Workplace;
 use crate::cli::context::{CliError, Context, parse_duration, print};
-use crate::cli::exit::Exit;
+use crate::cli::exit::CliExit;
 use crate::cli::render;
 use crate::cli::sessions::{Known, job_of, known, remove};
 use crate::queue::Queue;
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, CliError> {
     let age_ms = arguments.older_than.as_deref();
     let age_ms = age_ms.map(|text| parse_duration("older-than", text)).transpose()?.unwrap_or(0);
     let config = context.config()?;
@@ -35,19 +35,19 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     let settings = config.agents();
     let (mut removed, mut kept) = (0, 0);
     for known in known(&queue, &settings)? {
-        let fate = match wanted(&queue, &known, age_ms)? {
+        let verdict = match wanted(&queue, &known, age_ms)? {
             Some(why) => Err(why),
-            None if arguments.dry_run => match Workplace::look(&settings, &known.issue) {
-                Ok(place) => place.worth().map_or(Ok(()), Err),
+            None if arguments.dry_run => match Workplace::inspect(&settings, &known.issue) {
+                Ok(place) => place.unsaved_work().map_or(Ok(()), Err),
                 Err(why) => Err(why),
             },
             None => remove(&queue, &settings, &known, false)?,
         };
-        match fate {
+        match verdict {
             Ok(()) => removed += 1,
             Err(_) => kept += 1,
         }
-        print(&match (fate, arguments.dry_run) {
+        print(&match (verdict, arguments.dry_run) {
             (Ok(()), false) => format!("Removed {}\n", known.issue),
             (Ok(()), true) => format!("Would remove {}\n", known.issue),
             (Err(why), _) => format!("Kept {}: {why}\n", known.issue),
@@ -55,7 +55,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, CliE
     }
     let would = if arguments.dry_run { "would be removed" } else { "removed" };
     print(&format!("{removed} {would}, {kept} kept\n"))?;
-    Ok(Exit::Success)
+    Ok(CliExit::Success)
 }
 
 /// Why somebody may still want it, as far as the queue knows.

@@ -226,6 +226,14 @@ fn what_each_failure_costs() {
         running                     | finish idle_timeout    | error (idle_timeout)
         running                     | finish log_limit       | error (log_limit)
         running                     | finish worktree_failed | error (worktree_failed)
+        running                     | finish step_limit      | error (step_limit)
+        running                     | finish cost_limit      | error (cost_limit)
+        running                     | finish off_branch      | error (off_branch)
+        running                     | finish unmerged        | error (unmerged)
+        running                     | finish unreadable      | error (unreadable)
+        running                     | finish clone_damaged   | error (clone_damaged)
+        running asks-for-3          | finish clone_damaged   | pending later
+        running                     | finish updated         | completed (updated)
         running asks-for-3          | finish timeout         | pending later
         running asks-for-3 spent-1  | finish no_changes      | pending later
         running asks-for-3 spent-2  | finish no_changes      | error (no_changes)
@@ -236,6 +244,7 @@ fn what_each_failure_costs() {
         running spent-2             | finish deferred        | pending later
         running deferred-99         | finish deferred        | error (deferred)
         running spent-2 lost-2      | finish shutdown        | pending
+        running spent-2 lost-2      | finish machine         | pending
         running                     | finish cancelled       | cancelled (cancelled)
         cancelling                  | finish done            | cancelled (cancelled)
         cancelling                  | finish agent_error     | cancelled (cancelled)

@@ -5,9 +5,9 @@
 mod file;
 mod guard;
 mod holder;
-mod look;
+mod position;
 mod read;
-mod standing;
+mod read_only;
 mod tables;
 mod verify;
 
@@ -28,13 +28,13 @@ use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
 use crate::store::wake::{self, Watch};
-use crate::store::{Answer, ListQuery, Op, Page, Standing, Stats, Store, StoreError};
+use crate::store::{Answer, ListQuery, Op, Page, Position, Stats, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
 use self::file::{ImpatientFile, with_patience};
 use self::guard::guard;
 use self::holder::{FileId, Refusals};
-use self::look::Handle;
+use self::read_only::Handle;
 use self::tables::WriteTables;
 
 pub(crate) use self::guard::is_guarding;
@@ -214,9 +214,9 @@ impl RedbStore {
         }
     }
 
-    fn tell(&self) {
-        if let Err(error) = wake::tell(&self.wake) {
-            // Whoever waits has a slow poll behind the hint.
+    fn notify_watchers(&self) {
+        if let Err(error) = wake::notify(&self.wake) {
+            // Whoever waits for a wake-up also polls, slowly.
             tracing::warn!(path = %self.wake.display(), %error, "cannot write the wake file");
         }
     }
@@ -233,31 +233,31 @@ impl Store for RedbStore {
         assert!(operations.len() <= limits::OPS_PER_COMMIT_MAX, "a commit has a bound");
         let claims = operations.iter().any(|op| matches!(op, Op::Claim(_)));
         while claims && guard(&self.path, || self.promote_a_slice())? {}
-        let (answers, news) = guard(&self.path, || {
+        let (answers, wakes) = guard(&self.path, || {
             self.write(|txn| {
                 let now = self.now();
                 let mut tables = WriteTables::open(txn, &self.path, now)?;
                 if claims {
                     tables.promote(now)?;
                 }
-                let mut news = false;
+                let mut wakes = false;
                 let mut changed = Changed::No;
                 let mut answers = Vec::with_capacity(operations.len());
                 for op in operations {
-                    let is_news = apply::is_news(&op);
+                    let wakes_others = apply::wakes_others(&op);
                     let answer = apply::apply(&mut tables, op, now)?;
                     if apply::is_change(&answer) {
                         changed = Changed::Yes;
-                        news |= is_news;
+                        wakes |= wakes_others;
                     }
                     answers.push(answer);
                 }
                 tables.close()?;
-                Ok(((answers, news), changed))
+                Ok(((answers, wakes), changed))
             })
         })?;
-        if news {
-            self.tell();
+        if wakes {
+            self.notify_watchers();
         }
         Ok(answers)
     }
@@ -278,8 +278,8 @@ impl Store for RedbStore {
         guard(&self.path, || self.reader()?.stats(self.now()))
     }
 
-    fn standing(&self, id: JobId, ahead_max: usize) -> Result<Option<Standing>, StoreError> {
-        self.reader()?.standing(id, ahead_max, self.now())
+    fn position(&self, id: JobId, ahead_max: usize) -> Result<Option<Position>, StoreError> {
+        self.reader()?.position(id, ahead_max, self.now())
     }
 
     fn ended_until(

@@ -216,7 +216,7 @@ impl Reader<'_> {
             next_due: tables::next_due_at(&scheduled, now).or_damaged(self.path)?,
             paused: header.paused_at(now),
             attempts: header.attempts,
-            account: header.account,
+            usage: header.usage,
         })
     }
 

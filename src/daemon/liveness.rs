@@ -13,10 +13,10 @@ use std::time::UNIX_EPOCH;
 use crossbeam_channel::Sender;
 
 use crate::job::{Job, WorkerId, limits, order};
-use crate::process::lock::{self, Held, State};
+use crate::process::lock::{self, Held, LockState};
 use crate::store::Watch;
 use crate::time::Timestamp;
-use crate::worker::Event;
+use crate::worker::WorkerEvent;
 
 /// The ending of the files.
 const LOCK: &str = "lock";
@@ -29,20 +29,20 @@ pub(crate) struct Seen {
     /// Its name.
     pub worker: WorkerId,
     /// Whether it lives, and who it is.
-    pub state: State,
+    pub state: LockState,
 }
 
 /// Every worker that has a file in the folder, in the order of their names. It only reads.
 pub(crate) fn workers_in(folder: &Path) -> io::Result<Vec<Seen>> {
-    let mut files = match Presence::seen_at(folder).files() {
+    let mut files = match Liveness::seen_at(folder).files() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         files => files?,
     };
     files.sort();
     let see = |path: &PathBuf| {
         let name = path.file_stem()?.to_str()?;
-        // What cannot be looked at counts as held.
-        let state = lock::look(path).unwrap_or(State::Held(None));
+        // What cannot be inspected counts as held.
+        let state = lock::inspect(path).unwrap_or(LockState::Held(None));
         Some(Seen { worker: WorkerId(name.into()), state })
     };
     Ok(files.iter().filter_map(see).collect())
@@ -54,9 +54,9 @@ pub(crate) fn remove_dead_workers(
     running: &[Job],
     now: Timestamp,
 ) -> io::Result<()> {
-    let presence = Presence::seen_at(folder);
-    let dead = presence.take_dead(running, now)?;
-    presence.forget(dead, running, now)
+    let liveness = Liveness::seen_at(folder);
+    let dead = liveness.take_dead(running, now)?;
+    liveness.forget(dead, running, now)
 }
 
 /// The file of a worker that is gone, or has not begun. Nobody begins under its name while this is
@@ -68,21 +68,21 @@ pub(super) struct Dead {
 
 /// A folder with a file for each worker that lives.
 #[derive(Debug, Clone)]
-pub(super) struct Presence {
+pub(super) struct Liveness {
     folder: PathBuf,
     /// Workers whose end a thread waits for.
     watched: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
-impl Presence {
-    pub fn at(folder: &Path) -> io::Result<Presence> {
+impl Liveness {
+    pub fn at(folder: &Path) -> io::Result<Liveness> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Presence::seen_at(folder))
+        Ok(Liveness::seen_at(folder))
     }
 
-    /// A folder to look at, which is there or not.
-    pub fn seen_at(folder: &Path) -> Presence {
-        Presence { folder: folder.into(), watched: Arc::default() }
+    /// A folder to read, which is there or not.
+    pub fn seen_at(folder: &Path) -> Liveness {
+        Liveness { folder: folder.into(), watched: Arc::default() }
     }
 
     /// Says that a worker is here, until it is dropped. The file stays, and tells then that the
@@ -100,13 +100,14 @@ impl Presence {
         order::is_lapsed(job, now) || (file.exists() && !is_held(&file))
     }
 
-    /// Hints that a worker came or went.
+    /// Wakes whoever waits when a worker came or went.
     pub fn changes(&self) -> Watch {
         Watch::folder_if_possible(&self.folder)
     }
 
-    /// Waits for the end of every worker that lives, each on a thread of its own, and tells of it.
-    pub fn watch(&self, own: &WorkerId, tell: &Sender<Event>) -> io::Result<()> {
+    /// Waits for the end of every worker that lives, each on a thread of its own, and sends an
+    /// event.
+    pub fn watch(&self, own: &WorkerId, event_sender: &Sender<WorkerEvent>) -> io::Result<()> {
         let own = self.file(own);
         for path in self.files()?.into_iter().filter(|path| *path != own && is_held(path)) {
             let mut watched = self.watched.lock().expect("no thread panics while it holds the set");
@@ -114,16 +115,16 @@ impl Presence {
                 continue;
             }
             drop(watched);
-            let (presence, tell) = (self.clone(), tell.clone());
-            thread::Builder::new().name("presence".into()).spawn(move || {
+            let (liveness, event_sender) = (self.clone(), event_sender.clone());
+            thread::Builder::new().name("liveness".into()).spawn(move || {
                 // Without its file there is nothing to wait for.
                 let _ = lock::wait_for_end(&path);
                 let mut watched =
-                    presence.watched.lock().expect("no thread panics while it holds the set");
+                    liveness.watched.lock().expect("no thread panics while it holds the set");
                 watched.remove(&path);
                 drop(watched);
                 // The loop is gone only when the process is about to be.
-                let _ = tell.send(Event::OthersChanged);
+                let _ = event_sender.send(WorkerEvent::OthersChanged);
             })?;
         }
         Ok(())
@@ -182,9 +183,9 @@ fn is_forgotten(path: &Path, now: Timestamp) -> bool {
     u128::from(now.0) > changed + u128::from(limits::LOCK_DRAFT_MS_MAX)
 }
 
-/// What cannot be looked at counts as held: the lease says when that ends.
+/// What cannot be inspected counts as held: the lease says when that ends.
 fn is_held(path: &Path) -> bool {
-    !matches!(lock::look(path), Ok(State::Free))
+    !matches!(lock::inspect(path), Ok(LockState::Free))
 }
 
 #[cfg(test)]
@@ -198,41 +199,41 @@ mod tests {
     fn nobody_who_clears_up_takes_the_file_of_a_worker_that_comes() {
         const NOW: Timestamp = Timestamp(7);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let presence = Presence::at(folder.path()).expect("a folder");
+        let liveness = Liveness::at(folder.path()).expect("a folder");
         // Dropped by a panic too.
         let coming = Arc::new(());
         thread::scope(|scope| {
             let still_coming = Arc::downgrade(&coming);
-            let presence = &presence;
+            let liveness = &liveness;
             scope.spawn(move || {
                 while still_coming.strong_count() > 0 {
                     // Who removes a file finds it gone at times, or held.
-                    let dead = presence.take_dead(&[], NOW).unwrap_or_default();
-                    let _ = presence.forget(dead, &[], NOW);
+                    let dead = liveness.take_dead(&[], NOW).unwrap_or_default();
+                    let _ = liveness.forget(dead, &[], NOW);
                 }
             });
             let coming = coming;
             for number in 0..300 {
                 let worker = WorkerId(format!("host.example-{number}"));
-                let held = presence.announce(&worker, NOW).expect("it is its own");
-                assert!(presence.file(&worker).exists());
+                let held = liveness.announce(&worker, NOW).expect("it is its own");
+                assert!(liveness.file(&worker).exists());
                 drop(held);
             }
             drop(coming);
         });
-        let dead = presence.take_dead(&[], NOW).expect("nobody is there");
-        presence.forget(dead, &[], NOW).expect("it can");
-        assert_eq!(presence.files().expect("a folder"), [""; 0].map(PathBuf::from));
+        let dead = liveness.take_dead(&[], NOW).expect("nobody is there");
+        liveness.forget(dead, &[], NOW).expect("it can");
+        assert_eq!(liveness.files().expect("a folder"), [""; 0].map(PathBuf::from));
     }
 
     #[test]
     fn a_file_that_was_never_finished_goes_in_the_end() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let presence = Presence::at(folder.path()).expect("a folder");
+        let liveness = Liveness::at(folder.path()).expect("a folder");
         let draft = folder.path().join("host-1.new");
         fs::write(&draft, "").expect("a file");
         for (now, is_there) in [(Timestamp(0), true), (Timestamp(u64::MAX), false)] {
-            presence.forget(Vec::new(), &[], now).expect("a folder");
+            liveness.forget(Vec::new(), &[], now).expect("a folder");
             assert_eq!(draft.exists(), is_there);
         }
     }
@@ -240,20 +241,20 @@ mod tests {
     #[test]
     fn a_worker_that_claims_and_dies_while_others_clear_up_is_not_forgotten() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let presence = Presence::at(folder.path()).expect("a folder");
+        let liveness = Liveness::at(folder.path()).expect("a folder");
         let queue = Queue::new(MemoryStore::default());
         let worker = WorkerId("w".into());
         let idle = WorkerId("idle".into());
         for worker in [&worker, &idle] {
-            drop(presence.announce(worker, Timestamp(1)).expect("it starts"));
+            drop(liveness.announce(worker, Timestamp(1)).expect("it starts"));
         }
-        let dead = presence.take_dead(&[], Timestamp(2)).expect("it can");
+        let dead = liveness.take_dead(&[], Timestamp(2)).expect("it can");
         let issue = "h/o/r#1".parse().expect("a good reference");
         queue.enqueue(NewJob::new(issue, "fix")).expect("an enqueue");
         let claimed = queue.claim(Claim::new(worker, 1, 60_000)).expect("a claim");
         let job = claimed.expect("there is one");
-        presence.forget(dead, std::slice::from_ref(&job), Timestamp(3)).expect("it can");
-        assert!(presence.is_orphan(&job, queue.now()), "its lease has not run out");
-        assert!(!presence.file(&idle).exists());
+        liveness.forget(dead, std::slice::from_ref(&job), Timestamp(3)).expect("it can");
+        assert!(liveness.is_orphan(&job, queue.now()), "its lease has not run out");
+        assert!(!liveness.file(&idle).exists());
     }
 }

@@ -1,4 +1,4 @@
-//! Running helper programs to their end, under a deadline and a word to stop.
+//! Running helper programs to their end, under a deadline and a request to stop.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -12,14 +12,14 @@ use crossbeam_channel::{Receiver, after, bounded, select};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::executor::Stop;
 use crate::job::limits;
 use crate::process::guard::guarded;
 use crate::process::tree;
+use crate::worker::Stop;
 
 /// What a helper left.
 #[derive(Debug)]
-pub(super) struct Output {
+pub struct Output {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
@@ -47,7 +47,7 @@ const WORDS_MAX: usize = 300;
 
 /// What a helper may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub struct Bounds {
     pub timeout_ms: u64,
     /// Of standard output and standard error, each.
     pub output_bytes_max: u64,
@@ -55,7 +55,7 @@ pub(super) struct Bounds {
 
 /// What becomes of a helper when this process is killed.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Orphan<'g> {
+pub enum Orphan<'g> {
     /// It goes on to its end, which is near.
     Ends,
     /// It is ended by a guard of this program: kugetsu itself.
@@ -64,7 +64,7 @@ pub(super) enum Orphan<'g> {
 
 /// Why there is no output.
 #[derive(Debug)]
-pub(super) enum Interrupted {
+pub enum Interrupted {
     /// It was told to stop.
     Stopped(Stop),
     /// It took too long.
@@ -79,11 +79,12 @@ impl From<io::Error> for Interrupted {
     }
 }
 
-/// Runs a command in a process group of its own, which is killed on a word or at the deadline.
+/// Runs a command in a process group of its own, which is killed on a request to stop or at the
+/// deadline.
 ///
 /// Its standard input is `stdin`: a lock file, so that the lock is held for as long as the helper
 /// lives, even when this process is killed.
-pub(super) fn run(
+pub fn run(
     mut command: Command,
     stdin: &File,
     stop: &Receiver<Stop>,
@@ -121,7 +122,7 @@ pub(super) fn run(
                 stderr: read_back(&mut stderr, bounds.output_bytes_max)?,
             });
         }
-        recv(stop) -> word => Interrupted::Stopped(word.unwrap_or(Stop::Shutdown)),
+        recv(stop) -> request => Interrupted::Stopped(request.unwrap_or(Stop::Shutdown)),
         recv(after(Duration::from_millis(bounds.timeout_ms))) -> _ => Interrupted::TimedOut,
     };
     // TERM lets git clean up behind itself; a killed process ends, and the rest is the kernel's.

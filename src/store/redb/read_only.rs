@@ -1,4 +1,4 @@
-//! Opening a queue without changing a byte of it.
+//! Opening a queue read-only: without changing a byte of it.
 //!
 //! redb reads beside a writer that lives. A file that none has open asks for the end of its last
 //! writer to be noted first, because kugetsu never closes it: that is noted in memory alone.
@@ -63,7 +63,7 @@ impl RedbStore {
     /// # Errors
     ///
     /// As [`RedbStore::open`], and of `work`; [`StoreError::Busy`] if others do not stop writing.
-    pub(crate) fn look<T>(
+    pub(crate) fn open_read_only<T>(
         path: &Path,
         clock: &Arc<dyn Clock>,
         mut work: impl FnMut(RedbStore) -> Result<T, StoreError>,
@@ -71,12 +71,12 @@ impl RedbStore {
         let io_error =
             |source| StoreError::Io { what: "open the queue", path: path.into(), source };
         let began = time::monotonic();
-        for _ in 0..limits::STORE_LOOKS_MAX {
+        for _ in 0..limits::STORE_AUDITS_MAX {
             let file = File::open(path).map_err(io_error)?;
             let before = file.metadata().map_err(io_error)?;
             let mut is_alone = true;
-            let looked = guard(path, || {
-                let (open, alone) = open_to_look(path, file.try_clone().map_err(io_error)?)?;
+            let done = guard(path, || {
+                let (open, alone) = open_file_read_only(path, file.try_clone().map_err(io_error)?)?;
                 is_alone = alone;
                 let store = RedbStore {
                     open: Arc::new(open),
@@ -89,7 +89,7 @@ impl RedbStore {
             });
             let after = file.metadata().map_err(io_error)?;
             if !is_alone || stamp(&before) == stamp(&after) {
-                return looked;
+                return done;
             }
         }
         let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -102,7 +102,7 @@ fn stamp(metadata: &Metadata) -> (u64, i64, i64) {
 }
 
 /// And whether nobody else is there.
-fn open_to_look(path: &Path, file: File) -> Result<(Open, bool), StoreError> {
+fn open_file_read_only(path: &Path, file: File) -> Result<(Open, bool), StoreError> {
     let io_error = |source| StoreError::Io { what: "open the queue", path: path.into(), source };
     let metadata = file.metadata().map_err(io_error)?;
     if metadata.len() == 0 {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_changes_nothing_beside_a_writer_or_alone() {
+    fn reading_changes_nothing_beside_a_writer_or_alone() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("queue.redb");
         let writer = RedbStore::open(&path, clock()).expect("a new file");
@@ -295,7 +295,7 @@ mod tests {
         for path in [&path, &copy] {
             let about = || fs::metadata(path).expect("it is there");
             let before = (stamp(&about()), fs::read(path).expect("its bytes"));
-            let refused = RedbStore::look(path, &clock(), |store| {
+            let refused = RedbStore::open_read_only(path, &clock(), |store| {
                 assert_eq!(count(&store), 1);
                 store.commit(vec![Op::Resume])
             });
@@ -305,26 +305,26 @@ mod tests {
     }
 
     #[test]
-    fn a_look_begins_again_when_somebody_wrote() {
+    fn reading_begins_again_when_somebody_wrote() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("queue.redb");
         let copy = folder.path().join("copy.redb");
         let writer = RedbStore::open(&path, clock()).expect("a new file");
         enqueue(&writer);
         fs::copy(&path, &copy).expect("a copy");
-        let mut looks = 0;
-        let jobs = RedbStore::look(&copy, &clock(), |store| {
-            looks += 1;
-            if looks == 1 {
+        let mut readings = 0;
+        let jobs = RedbStore::open_read_only(&copy, &clock(), |store| {
+            readings += 1;
+            if readings == 1 {
                 enqueue(&RedbStore::open(&copy, clock()).expect("it is there"));
                 panic!("what is half written may be anything");
             }
             Ok(count(&store))
         });
-        assert_eq!((jobs.expect("a look"), looks), (2, 2));
+        assert_eq!((jobs.expect("a reading"), readings), (2, 2));
         fs::copy(&path, &copy).expect("a copy");
         let mut restless = 0;
-        let busy = RedbStore::look(&copy, &clock(), |_| {
+        let busy = RedbStore::open_read_only(&copy, &clock(), |_| {
             restless += 1;
             fs::copy(&path, &copy).map(drop).map_err(|source| StoreError::Io {
                 what: "copy",
@@ -333,7 +333,9 @@ mod tests {
             })
         });
         assert!(matches!(busy, Err(StoreError::Busy { .. })), "{busy:?}");
-        assert_eq!(restless, limits::STORE_LOOKS_MAX);
-        assert!(RedbStore::look(&folder.path().join("none"), &clock(), |_| Ok(())).is_err());
+        assert_eq!(restless, limits::STORE_AUDITS_MAX);
+        assert!(
+            RedbStore::open_read_only(&folder.path().join("none"), &clock(), |_| Ok(())).is_err()
+        );
     }
 }

@@ -42,7 +42,7 @@ pub struct Config {
     pub base_branch: Option<String>,
     /// Given to agents in their environment.
     pub gitea_token: Option<String>,
-    /// How often a worker looks without a hint, in milliseconds.
+    /// How often a worker looks without a wake-up, in milliseconds.
     pub poll_ms: u64,
     /// How long a lease holds, in milliseconds.
     pub lease_ms: u64,

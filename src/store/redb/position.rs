@@ -7,17 +7,17 @@ use crate::job::{IssueRef, Job, JobId, limits, order};
 use crate::store::redb::OrDamaged;
 use crate::store::redb::read::Reader;
 use crate::store::redb::tables::{self, Lane};
-use crate::store::{Standing, StoreError};
+use crate::store::{Position, StoreError};
 use crate::time::Timestamp;
 
 impl Reader<'_> {
     /// Reads rows of indexes up to a bound, whatever is in the queue.
-    pub fn standing(
+    pub fn position(
         &self,
         id: JobId,
         ahead_max: usize,
         now: Timestamp,
-    ) -> Result<Option<Standing>, StoreError> {
+    ) -> Result<Option<Position>, StoreError> {
         let Some(job) = self.job(id)? else { return Ok(None) };
         let header = self.header()?;
         let place = order::claim_order(&job);
@@ -39,7 +39,7 @@ impl Reader<'_> {
             }
         }
         ahead = (ahead + issues.len()).min(ahead_max);
-        Ok(Some(Standing {
+        Ok(Some(Position {
             now,
             notified: header.notified,
             paused: header.paused_at(now),
@@ -51,7 +51,7 @@ impl Reader<'_> {
     }
 
     /// Heads of other issues that are ready and go first, counted up to a bound.
-    fn ready_before(&self, job: &Job, most: usize) -> Result<usize, StoreError> {
+    fn ready_before(&self, job: &Job, limit: usize) -> Result<usize, StoreError> {
         let ready = self.txn.open_table(tables::READY).or_damaged(self.path)?;
         let own = match self.first_in_lane(&job.issue, Lane::Running)? {
             Some(_) => None,
@@ -63,7 +63,7 @@ impl Reader<'_> {
         for row in ready.range::<(u32, u64)>(range).or_damaged(self.path)? {
             let (rank, id) = row.or_damaged(self.path)?.0.value();
             count += usize::from(own != Some((rank, JobId(id))));
-            if count >= most {
+            if count >= limit {
                 break;
             }
         }

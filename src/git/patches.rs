@@ -1,0 +1,254 @@
+//! Commits compared by what they change: the questions to git, and reading its answers.
+//!
+//! All of it reads a git folder of kugetsu's own. Each answer is bounded before anything is
+//! compared in full: a tree of ten thousand million paths is listed to the bound and no further.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::git::Oid;
+use crate::git::call::{Call, Git};
+use crate::git::evidence::LookError;
+use crate::git::fingerprint::Fingerprint;
+use crate::git::folder::Unreadable;
+use crate::git::looker::Looker;
+use crate::git::trouble::GitError;
+use crate::job::limits;
+
+/// A commit, as `rev-list` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub oid: Oid,
+    pub tree: Oid,
+    pub parents: Vec<Oid>,
+}
+
+/// What a commit changes: each path, with what it was and what it became.
+pub(super) type Paths = BTreeSet<Vec<u8>>;
+
+/// Asks one folder of evidence.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Comparison<'c> {
+    pub git: &'c Git<'c>,
+    pub folder: &'c Path,
+    pub looks: &'c Path,
+}
+
+impl<'c> Comparison<'c> {
+    fn call(&self, verb: &str) -> Call<'c> {
+        self.git.call(self.folder, verb).limit_ms(limits::COMPARE_MS_MAX)
+    }
+
+    /// The commits that tips lead to and others do not, the newest first. All are there.
+    pub fn commits(
+        &self,
+        tips: &[&Oid],
+        excluded: &[&Oid],
+        kind: CommitKind<'_>,
+    ) -> Result<Vec<Commit>, LookError> {
+        let mut question = String::new();
+        for oid in tips {
+            question.push_str(&format!("{oid}\n"));
+        }
+        for oid in excluded {
+            question.push_str(&format!("^{oid}\n"));
+        }
+        let limit = limits::COMPARED_COMMITS_MAX + 1;
+        let mut call = self
+            .call("rev-list")
+            .args(["--stdin", "--topo-order", "--no-commit-header"])
+            .arg("--format=%H %T %P")
+            .arg(format!("--max-count={limit}"));
+        let mut question = question.into_bytes();
+        if let CommitKind::Touching(paths) = kind {
+            call = call.args(["--no-merges", "--full-history"]).env("GIT_LITERAL_PATHSPECS", "1");
+            // A path with a line's end cannot be said there; then all are looked at.
+            let can_be_said = |path: &Vec<u8>| !path.contains(&b'\n');
+            if paths.len() <= limits::COMPARED_PATHS_MAX && paths.iter().all(can_be_said) {
+                question.extend_from_slice(b"--\n");
+                for path in paths {
+                    question.extend_from_slice(path);
+                    question.push(b'\n');
+                }
+            }
+        }
+        let text = call.input(question).text().map_err(of_evidence)?;
+        let commits = text.lines().map(parse_commit).collect::<Option<Vec<_>>>();
+        let commits = commits.ok_or_else(|| strange("rev-list"))?;
+        match commits.len() == limit {
+            true => {
+                let limit = limits::COMPARED_COMMITS_MAX;
+                Err(Unreadable::TooLarge(format!("more than {limit} commits to compare")).into())
+            }
+            false => Ok(commits),
+        }
+    }
+
+    /// What expressions like `OID^{tree}` name; `None` for what is not there.
+    pub fn resolve(&self, expressions: &[String]) -> Result<Vec<Option<Oid>>, LookError> {
+        let question: String = expressions.iter().map(|words| format!("{words}\n")).collect();
+        let call = self.call("cat-file").arg("--batch-check=%(objectname)").input(question);
+        let text = call.text().map_err(of_evidence)?;
+        let oids: Vec<_> = text.lines().map(|line| line.parse().ok()).collect();
+        match oids.len() == expressions.len() {
+            true => Ok(oids),
+            false => Err(strange("cat-file")),
+        }
+    }
+
+    /// Where two histories parted; `None` if they have nothing in common.
+    pub fn merge_base(&self, one: &Oid, other: &Oid) -> Result<Option<Oid>, LookError> {
+        let call = self.call("merge-base").args([one.as_str(), other.as_str()]);
+        let line = call.ask().map_err(of_evidence)?;
+        Ok(line.and_then(|line| line.parse().ok()))
+    }
+
+    /// Whether one is the other or lies behind it.
+    pub fn is_ancestor(&self, one: &Oid, other: &Oid) -> Result<bool, LookError> {
+        if one == other {
+            return Ok(true);
+        }
+        let call = self.call("merge-base").args(["--is-ancestor", one.as_str(), other.as_str()]);
+        Ok(call.ask().map_err(of_evidence)?.is_some())
+    }
+
+    /// The tree of a merge that nobody had a hand in; `None` where somebody must. What it writes is
+    /// gone at once.
+    pub fn merged_tree(&self, one: &Oid, other: &Oid) -> Result<Option<Oid>, LookError> {
+        let objects = self.folder.join("objects");
+        let looker = Looker::new(self.looks, &[&objects]).map_err(LookError::Own)?;
+        let call = looker
+            .call(self.git, "merge-tree")
+            .args(["--write-tree", "--no-messages", "--name-only", "-z"])
+            .args([one.as_str(), other.as_str()])
+            .config("merge.renames", "true")
+            .config("merge.directoryRenames", "conflict")
+            .config("merge.conflictStyle", "merge")
+            .config("core.attributesFile", "/dev/null")
+            .limit_ms(limits::COMPARE_MS_MAX);
+        let answer = call.answer(&[0, 1]).map_err(of_evidence)?;
+        let first = answer.stdout.split(|byte| *byte == 0).next().unwrap_or_default();
+        let tree = std::str::from_utf8(first).ok().and_then(|text| text.trim_end().parse().ok());
+        match (answer.code, tree) {
+            (0, Some(tree)) => Ok(Some(tree)),
+            (0, None) => Err(strange("merge-tree")),
+            (_, _) => Ok(None),
+        }
+    }
+
+    /// What each commit changes, by path. Merges are left out.
+    pub fn paths(&self, commits: &[&Oid]) -> Result<BTreeMap<Oid, Paths>, LookError> {
+        let call = self
+            .diff_tree(commits, &["--name-only", "-z"])
+            .output_max(limits::COMPARED_PATHS_BYTES_MAX);
+        parse_paths(&call.run().map_err(of_evidence)?, commits)
+    }
+
+    /// What each commit changes, as a fingerprint that is the same wherever it is applied.
+    pub fn patches(&self, commits: &[&Oid]) -> Result<BTreeMap<Oid, String>, LookError> {
+        let call = self
+            .diff_tree(commits, &["-p", "-U0", "--full-index", "--no-ext-diff", "--no-textconv"])
+            .args(["--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short"])
+            .args(["--diff-algorithm=myers", "--no-indent-heuristic"])
+            .config("core.bigFileThreshold", limits::COMPARED_FILE_BYTES_MAX.to_string())
+            .config("core.attributesFile", "/dev/null")
+            .output_max(limits::COMPARED_PATCHES_BYTES_MAX);
+        Ok(parse_patches(&call.run().map_err(of_evidence)?))
+    }
+
+    fn diff_tree(&self, commits: &[&Oid], options: &[&str]) -> Call<'c> {
+        let question: String = commits.iter().map(|oid| format!("{oid}\n")).collect();
+        self.call("diff-tree")
+            .args(["--stdin", "-r", "--root", "--no-renames", "--ignore-submodules=none"])
+            .args(options)
+            .input(question)
+    }
+}
+
+/// Which commits are meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CommitKind<'p> {
+    All,
+    /// Those that are no merge and change one of these paths.
+    Touching(&'p Paths),
+}
+
+/// What it means that a git failed that reads the evidence.
+pub(super) fn of_evidence(error: GitError) -> LookError {
+    match error {
+        GitError::TooLarge(why) => Unreadable::TooLarge(why).into(),
+        GitError::TimedOut(why) => Unreadable::Passing(why).into(),
+        GitError::Stopped(_)
+        | GitError::Network(_)
+        | GitError::Login(_)
+        | GitError::Machine(_)
+        | GitError::Damaged(_)
+        | GitError::Refused(_) => LookError::Own(error),
+    }
+}
+
+fn strange(verb: &str) -> LookError {
+    LookError::Own(GitError::Refused(format!("git {verb} said what it never says")))
+}
+
+fn parse_commit(line: &str) -> Option<Commit> {
+    let mut words = line.split(' ').filter(|word| !word.is_empty());
+    let oid = words.next()?.parse().ok()?;
+    let tree = words.next()?.parse().ok()?;
+    let parents = words.map(|word| word.parse().ok()).collect::<Option<Vec<Oid>>>()?;
+    Some(Commit { oid, tree, parents })
+}
+
+/// Reads `diff-tree --stdin --name-only -z`: a commit's id stands before its paths. A file could
+/// be called like an id, so only a commit that was asked for begins a list.
+fn parse_paths(listing: &[u8], asked: &[&Oid]) -> Result<BTreeMap<Oid, Paths>, LookError> {
+    let asked: BTreeSet<&Oid> = asked.iter().copied().collect();
+    let mut all: BTreeMap<Oid, Paths> = BTreeMap::new();
+    let mut current: Option<Oid> = None;
+    for field in listing.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
+        let oid = std::str::from_utf8(field).ok().and_then(|text| text.parse::<Oid>().ok());
+        if let Some(oid) = oid.filter(|oid| asked.contains(oid)) {
+            all.entry(oid.clone()).or_default();
+            current = Some(oid);
+        } else if let Some(oid) = &current {
+            all.entry(oid.clone()).or_default().insert(field.to_vec());
+        } else {
+            return Err(strange("diff-tree"));
+        }
+    }
+    Ok(all)
+}
+
+/// Reads `diff-tree --stdin -p -U0`: fingerprints without the numbers of lines, and without the
+/// ids of files but those whose contents are not shown.
+fn parse_patches(text: &[u8]) -> BTreeMap<Oid, String> {
+    let mut all = BTreeMap::new();
+    let mut current: Option<(Oid, Fingerprint)> = None;
+    let mut index_line: &[u8] = b"";
+    for line in text.split(|byte| *byte == b'\n') {
+        let oid = std::str::from_utf8(line).ok().and_then(|text| text.parse::<Oid>().ok());
+        if let Some(oid) = oid {
+            if let Some((done, sum)) = current.take() {
+                all.insert(done, sum.to_hex());
+            }
+            current = Some((oid, Fingerprint::new()));
+            continue;
+        }
+        let Some((_, sum)) = &mut current else {
+            continue;
+        };
+        if line.starts_with(b"index ") {
+            index_line = line;
+        } else if line.starts_with(b"@@ ") {
+            *sum = sum.with(b"@@");
+        } else if line.starts_with(b"Binary files ") {
+            *sum = sum.with(index_line).with(line);
+        } else if !line.is_empty() {
+            *sum = sum.with(line);
+        }
+    }
+    if let Some((done, sum)) = current {
+        all.insert(done, sum.to_hex());
+    }
+    all
+}

@@ -1,0 +1,1 @@
+//! Clones as agents may leave them.

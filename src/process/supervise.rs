@@ -1,0 +1,467 @@
+//! An agent's life under its shim: its start, its limits, and the end of all that it leaves behind.
+//!
+//! Its time is that of the machine's monotonic clock, which nobody sets and which stands still while
+//! the machine sleeps: an agent that could not work has not used up its time.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::Signal;
+use nix::sys::time::TimeValLike;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::failpoint;
+use crate::job::limits;
+use crate::process::cgroup::Cgroup;
+use crate::process::meter::Meter;
+use crate::process::oom::OomCount;
+use crate::process::own_log::OwnLog;
+use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
+use crate::process::run_log::RunLog;
+use crate::process::signals::{Heard, Signals};
+use crate::process::{
+    command, launch, program, remains, remove_variables, retry_interrupted, safe_file, sandbox,
+    tree,
+};
+use crate::time::monotonic;
+
+/// The agent's life.
+struct Agent<'s> {
+    run: &'s RunDir,
+    spec: &'s RunSpec,
+    cgroup: Option<Cgroup>,
+    signals: &'s Signals,
+    pid: Pid,
+    began: Instant,
+    log: RunLog,
+    /// Whether there was something new in the log when that was looked at last.
+    is_logging: bool,
+    meter: Meter,
+    own_log: Option<OwnLog>,
+    /// When it was last seen to do something.
+    active_at: Instant,
+    /// When its processor time was looked at last, and how much it was.
+    cpu_checked_at: Instant,
+    cpu_ms: u64,
+    /// How the agent itself ended, once it has.
+    ended: Option<WaitStatus>,
+    /// Why it is being ended, and when it is killed.
+    ending: Option<(Cause, Instant)>,
+}
+
+/// Runs the agent of a spec to its end, and everything that came of it too.
+pub(super) fn supervise(
+    run: &RunDir,
+    spec: &RunSpec,
+    signals: &Signals,
+    lock: &File,
+    cgroup: Option<Cgroup>,
+) -> io::Result<ExitRecord> {
+    let began = monotonic();
+    let oom = OomCount::begin(cgroup.as_ref());
+    let own_log = own_logs(spec).map(|folder| OwnLog::begin(&folder, &spec.folder));
+    let started = place(spec)
+        .and_then(|()| RunLog::open(&spec.log, spec.log_bytes_max))
+        .and_then(|log| Ok((start(run, spec, &log, lock, cgroup.as_ref())?, log)));
+    let (Started { pid, cgroup_is_left }, log) = match started {
+        Ok(started) => started,
+        Err(error) => return Ok(not_started(spec, &error.to_string())),
+    };
+    failpoint::here("agent_spawned");
+    let mut agent = Agent {
+        run,
+        spec,
+        // A group that this process is in as well cannot be killed.
+        cgroup: cgroup.filter(|_| cgroup_is_left),
+        signals,
+        pid,
+        began,
+        log,
+        is_logging: true,
+        meter: Meter::default(),
+        own_log,
+        active_at: began,
+        cpu_checked_at: began,
+        cpu_ms: 0,
+        ended: None,
+        ending: None,
+    };
+    while agent.ended.is_none() {
+        agent.step()?;
+    }
+    failpoint::here("agent_reaped");
+    let wall_ms = agent.elapsed_ms();
+    let left_behind = sweep(signals, agent.cgroup.as_ref())?;
+    failpoint::here("swept");
+    let oom_kills = oom.map_or(0, |count| count.rise());
+    let record = agent.record()?;
+    if let Some(cgroup) = agent.cgroup {
+        cgroup.remove();
+    }
+    Ok(ExitRecord { wall_ms, left_behind, oom_kills, ..record })
+}
+
+fn cpu_ms_of(usage: &nix::sys::resource::Usage) -> u64 {
+    let ms = usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds();
+    u64::try_from(ms).unwrap_or(0)
+}
+
+fn not_started(spec: &RunSpec, why: &str) -> ExitRecord {
+    let program = spec.arguments.first().map_or("", String::as_str);
+    ExitRecord::of(Cause::NotStarted, format!("cannot start {program}: {why}"))
+}
+
+/// Past the gate, and not by the worker: one that was stopped in the meantime may have lost the job,
+/// and another run may be at work where these go.
+fn place(spec: &RunSpec) -> io::Result<()> {
+    for (from, to) in &spec.places {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "the message is gone");
+        let bytes = safe_file::read_bounded(from, limits::PLACE_BYTES_MAX)?.ok_or_else(missing)?;
+        match to.strip_prefix(&spec.folder) {
+            // What the repository brings along may be anything.
+            Ok(relative) => safe_file::write_below(&spec.folder, relative, &bytes)?,
+            Err(_) => {
+                if let Some(folder) = to.parent() {
+                    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+                }
+                crate::process::run::write_whole(to, &bytes)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An agent that runs.
+struct Started {
+    pid: Pid,
+    /// Whether this process is not in the agent's control group.
+    cgroup_is_left: bool,
+}
+
+fn start(
+    run: &RunDir,
+    spec: &RunSpec,
+    log: &RunLog,
+    lock: &File,
+    cgroup: Option<&Cgroup>,
+) -> io::Result<Started> {
+    let mut agent = agent_command(run, spec)?;
+    let output = log.for_agent()?;
+    agent
+        .current_dir(&spec.folder)
+        .stdin(safe_file::open_regular(&spec.stdin)?)
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0);
+    // From here on the lock is held by whatever comes of the agent, and so until all of it ends.
+    fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    let (child, left) = match cgroup {
+        Some(cgroup) => {
+            let around = cgroup.around(|| agent.spawn());
+            (around.started, around.left)
+        }
+        None => (agent.spawn(), Ok(())),
+    };
+    fcntl(lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    if let Err(error) = &left {
+        tracing::warn!(%error, "cannot leave the agent's control group; it is not used");
+    }
+    let pid = i32::try_from(child?.id()).map_err(io::Error::other)?;
+    Ok(Started { pid: Pid::from_raw(pid), cgroup_is_left: left.is_ok() })
+}
+
+/// The agent, or the launcher in front of it, with the agent's environment.
+fn agent_command(run: &RunDir, spec: &RunSpec) -> io::Result<Command> {
+    let (name, arguments) =
+        spec.arguments.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
+    let path = search_path(spec);
+    // Also where the launcher will look for it once more: what is not there is not started.
+    let file = program::resolve(name, &path)?;
+    let mut agent = if spec.sandbox.is_some() || !spec.steps.is_empty() {
+        if let Some(sandbox) = &spec.sandbox {
+            sandbox::prepare(sandbox)?;
+        }
+        let mut launcher = command("/proc/self/exe");
+        launcher.arg0("kugetsu").arg(launch::VERB).arg(run.path());
+        launcher
+    } else {
+        let mut agent = command(file);
+        agent.arg0(name).args(arguments);
+        agent
+    };
+    remove_variables(&mut agent, &spec.environment_removed);
+    agent.envs(spec.environment.iter().map(|(name, value)| (name, value)));
+    agent.env("PATH", path).env("PWD", &spec.folder);
+    Ok(agent)
+}
+
+/// What a variable is in the agent's environment.
+fn variable(spec: &RunSpec, name: &str) -> Option<OsString> {
+    let set = spec.environment.iter().find(|(set, _)| set == name);
+    let own = || std::env::vars_os().find(|(own, _)| own == name).map(|(_, value)| value);
+    set.map(|(_, value)| value.into()).or_else(own)
+}
+
+/// Where an opencode keeps a log of its own.
+fn own_logs(spec: &RunSpec) -> Option<PathBuf> {
+    let data = variable(spec, "XDG_DATA_HOME").filter(|folder| !folder.is_empty());
+    let data = data
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(variable(spec, "HOME")?).join(".local/share")))?;
+    Some(data.join("opencode/log"))
+}
+
+/// The agent's `PATH`.
+fn search_path(spec: &RunSpec) -> OsString {
+    let path = variable(spec, "PATH");
+    let untrusted: Vec<&Path> =
+        spec.untrusted.iter().chain([&spec.folder]).map(PathBuf::as_path).collect();
+    program::trusted_path(path.as_deref(), &untrusted)
+}
+
+impl Agent<'_> {
+    /// Waits for the next thing to happen, and handles it.
+    fn step(&mut self) -> io::Result<()> {
+        let heard = self.signals.next(self.patience())?;
+        // An agent that has ended by itself is not stopped by a signal that comes later.
+        self.reap()?;
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        match heard {
+            Heard::End if self.ending.is_some() => self.kill()?,
+            Heard::End => {
+                if let Err(error) = remains::note_heard(self.run) {
+                    tracing::warn!(%error, "cannot note that the end was asked for");
+                }
+                self.end(Cause::Terminated)?;
+            }
+            Heard::Child | Heard::Nothing => {}
+        }
+        self.read_logs()?;
+        match self.ending {
+            Some((_, kill_at)) if monotonic() >= kill_at => self.kill(),
+            Some(_) => Ok(()),
+            None => match self.limit_reached()? {
+                None => Ok(()),
+                Some(Cause::LogLimit) => {
+                    // No grace: it would be used to fill the disk.
+                    self.end(Cause::LogLimit)?;
+                    self.kill()
+                }
+                Some(cause) => self.end(cause),
+            },
+        }
+    }
+
+    fn read_logs(&mut self) -> io::Result<()> {
+        self.is_logging = self.log.read_new(|bytes| self.meter.feed(bytes))?;
+        if self.is_logging {
+            self.active_at = monotonic();
+        }
+        if let Some(own_log) = &mut self.own_log {
+            if self.is_logging {
+                own_log.agent_spoke();
+            }
+            own_log.read_new();
+        }
+        Ok(())
+    }
+
+    fn limit_reached(&mut self) -> io::Result<Option<Cause>> {
+        let spec = self.spec;
+        let usage = self.meter.usage;
+        let is_waiting = self.own_log.as_ref().is_some_and(OwnLog::is_waiting);
+        let unless_waiting = |cause| if is_waiting { Cause::ProviderWait } else { cause };
+        Ok(if self.elapsed_ms() >= spec.timeout_ms {
+            Some(unless_waiting(Cause::Timeout))
+        } else if self.log.is_too_large() {
+            Some(Cause::LogLimit)
+        } else if spec.steps_max.is_some_and(|limit| usage.steps > limit) {
+            Some(Cause::StepLimit)
+        } else if spec.cost_micros_max.is_some_and(|limit| usage.cost_micros > limit) {
+            Some(Cause::CostLimit)
+        } else if self.is_idle()? {
+            Some(unless_waiting(Cause::IdleTimeout))
+        } else {
+            None
+        })
+    }
+
+    /// What there is to say when all of it has ended.
+    fn record(&mut self) -> io::Result<ExitRecord> {
+        self.read_logs()?;
+        let mut cause = self.ending.map_or(Cause::Exited, |(cause, _)| cause);
+        let mut detail = String::new();
+        match self.log.finish() {
+            Ok(told) => detail.push_str(told.unwrap_or_default()),
+            Err(error) => {
+                tracing::warn!(%error, "cannot put the log in order");
+                detail = format!("its log could not be put in order: {error}");
+            }
+        }
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        let (exit_code, signal) = match self.ended {
+            Some(WaitStatus::Exited(_, code)) => (Some(code), None),
+            Some(WaitStatus::Signaled(_, signal, _)) => (None, Some(signal as i32)),
+            _ => (None, None),
+        };
+        if cause == Cause::Exited
+            && exit_code == Some(launch::NOT_STARTED)
+            && let Some(why) = self.launch_failure()
+        {
+            cause = Cause::NotStarted;
+            detail = not_started(self.spec, &why).detail;
+        }
+        Ok(ExitRecord {
+            exit_code,
+            signal,
+            cpu_ms: cpu_ms_of(&usage),
+            peak_memory_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
+            log_bytes: self.log.added(),
+            usage: self.meter.usage,
+            was_ordered: cause == Cause::Terminated && remains::is_end_requested(self.run),
+            own_log: self.own_log.as_ref().map_or_else(Vec::new, OwnLog::errors),
+            ..ExitRecord::of(cause, detail)
+        })
+    }
+
+    /// Why the launcher could not become the agent, if it could not.
+    fn launch_failure(&self) -> Option<String> {
+        if self.spec.sandbox.is_none() && self.spec.steps.is_empty() {
+            return None;
+        }
+        let file = self.run.file(launch::FAILURE_FILE);
+        let why = safe_file::read_text(&file, limits::RECORD_BYTES_MAX).ok()??;
+        (!why.is_empty()).then_some(why)
+    }
+
+    /// Whether it neither logged nor used the processor for as long as it may. A quiet agent may be
+    /// compiling: its log alone does not tell.
+    fn is_idle(&mut self) -> io::Result<bool> {
+        let limit = Duration::from_millis(self.spec.idle_ms);
+        let checked_ago = self.cpu_checked_at.elapsed();
+        if limit.is_zero() || checked_ago < self.idle_check_interval() {
+            return Ok(false);
+        }
+        let dead_ms = cpu_ms_of(&getrusage(UsageWho::RUSAGE_CHILDREN)?);
+        let cpu_ms = dead_ms + tree::cpu_ms_of_descendants()?;
+        let used = Duration::from_millis(cpu_ms.saturating_sub(self.cpu_ms));
+        // What a process used is nowhere between its death and its parent's wait for it.
+        let one_ended = cpu_ms < self.cpu_ms;
+        self.cpu_ms = cpu_ms;
+        self.cpu_checked_at = monotonic();
+        if one_ended || used * 1000 >= checked_ago * limits::IDLE_CPU_PERMILLE {
+            self.active_at = monotonic();
+        }
+        Ok(self.active_at.elapsed() >= limit)
+    }
+
+    /// How often to check the processor time.
+    fn idle_check_interval(&self) -> Duration {
+        Duration::from_millis((self.spec.idle_ms / limits::IDLE_CHECKS).max(limits::KILL_PAUSE_MS))
+    }
+
+    /// How long nothing can become due.
+    fn patience(&self) -> Duration {
+        let tick = if self.is_logging { limits::SHIM_TICK_MS } else { limits::SHIM_QUIET_TICK_MS };
+        let tick = match self.spec.idle_ms {
+            0 => Duration::from_millis(tick),
+            // Several checks before it counts as idle.
+            _ => Duration::from_millis(tick).min(self.idle_check_interval()),
+        };
+        let due_in = match self.ending {
+            Some((_, kill_at)) => kill_at.saturating_duration_since(monotonic()),
+            None => Duration::from_millis(self.spec.timeout_ms.saturating_sub(self.elapsed_ms())),
+        };
+        // A millisecond more, so that what is due has come when it is looked at.
+        tick.min(due_in + Duration::from_millis(1))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn end(&mut self, cause: Cause) -> io::Result<()> {
+        let grace = Duration::from_millis(self.spec.kill_grace_ms);
+        self.ending = Some((cause, monotonic() + grace));
+        tree::signal_group(self.pid, Signal::SIGTERM)?;
+        Ok(())
+    }
+
+    /// Kills the group and whatever else is below; again after a pause, should anything live.
+    fn kill(&mut self) -> io::Result<()> {
+        tree::signal_group(self.pid, Signal::SIGKILL)?;
+        kill_all(self.cgroup.as_ref())?;
+        if let Some((_, kill_at)) = &mut self.ending {
+            *kill_at = monotonic() + Duration::from_millis(limits::SHIM_QUIET_TICK_MS);
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        while let Some(status) = reap_one()? {
+            if status.pid() == Some(self.pid) {
+                self.ended = Some(status);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kills whatever the agent left behind, until none is left. Says how many there were.
+fn sweep(signals: &Signals, cgroup: Option<&Cgroup>) -> io::Result<u32> {
+    let mut killed = 0;
+    for round in 0..limits::KILL_ROUNDS_MAX {
+        while reap_one()?.is_some() {}
+        if !has_children()? {
+            return Ok(killed);
+        }
+        let sent = kill_all(cgroup)?;
+        if round == 0 {
+            killed = sent;
+        }
+        // The death of a child ends this wait early.
+        signals.next(Duration::from_millis(limits::KILL_PAUSE_MS))?;
+    }
+    Err(io::Error::other("processes of the agent do not die"))
+}
+
+/// Kills everything below this process, and says how many there were.
+fn kill_all(cgroup: Option<&Cgroup>) -> io::Result<u32> {
+    let killed = tree::kill_descendants()?;
+    // On top, for what is not below it any more.
+    if let Some(Err(error)) = cgroup.map(Cgroup::kill) {
+        tracing::warn!(%error, "cannot kill the control group");
+    }
+    Ok(killed)
+}
+
+/// One child that has ended.
+fn reap_one() -> io::Result<Option<WaitStatus>> {
+    match retry_interrupted(|| waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG))) {
+        Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => Ok(None),
+        Ok(status) => Ok(Some(status)),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn has_children() -> io::Result<bool> {
+    use nix::sys::wait::{Id, waitid};
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match retry_interrupted(|| waitid(Id::All, flags)) {
+        Ok(_) => Ok(true),
+        Err(Errno::ECHILD) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
