@@ -241,18 +241,33 @@ impl Config {
         self.home.join("workers")
     }
 
+    /// Every token, by the name under which it was set.
+    fn all_tokens(&self) -> BTreeMap<String, Secret> {
+        let gitea = self.gitea_token.iter().map(|token| ("GITEA_TOKEN".to_string(), token.clone()));
+        let own = self.tokens.iter().map(|(name, token)| (name.clone(), token.clone()));
+        own.chain(gitea).collect()
+    }
+
     /// The settings of agent runs. The shim is the program that runs.
     pub fn agents(&self) -> AgentSettings {
         AgentSettings {
             home: self.home.clone(),
             command: self.agent_command.clone(),
             clone_url: self.clone_url.clone(),
+            clone_hosts: self.clone_hosts.clone(),
+            clone_links: self.clone_links,
             base_branch: self.base_branch.clone(),
+            branch: self.branch.clone(),
             base_session: self.base_session.clone(),
             completion: self.completion,
             limits: self.limits,
+            disposable: self.disposable.clone(),
+            is_sandboxed: self.sandbox == Sandboxing::Clone,
+            sandbox_write: self.sandbox_write.clone(),
             network_attempts: self.network_attempts,
             network_delay_ms: self.network_delay_ms,
+            tokens: self.all_tokens(),
+            gitea_host: self.gitea_host.clone(),
             secrets: self.secrets.clone(),
             // Also right after the file was replaced by a newer one.
             shim: "/proc/self/exe".into(),

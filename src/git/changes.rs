@@ -44,7 +44,7 @@ pub(crate) struct Change {
 }
 
 /// What a look found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Changes {
     /// The first of them.
     pub entries: Vec<Change>,

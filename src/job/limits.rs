@@ -370,3 +370,29 @@ pub const PROVIDER_LOGIN_PATIENCE_MS: u64 = 60_000;
 pub const PATH_PARTS_MAX: usize = 200;
 /// Longest question of git's for a credential, in bytes.
 pub const CREDENTIAL_REQUEST_BYTES_MAX: u64 = 64 * 1024;
+
+// agent: attempts, and what they are judged by.
+
+/// Runs of one attempt: the message, once more with a fresh session, a step that brings work onto
+/// the branch, and a reminder.
+pub const ROUNDS_MAX: u32 = 5;
+/// First pause before a run is judged again whose clone could not be read.
+pub const JUDGE_PAUSE_MS_FIRST: u64 = 1_000;
+/// Longest pause before it is judged again.
+pub const JUDGE_PAUSE_MS_MAX: u64 = 60_000;
+/// How long after its end a run is judged again, until it is given up.
+pub const JUDGE_MS_MAX: u64 = 3_600_000;
+/// Longest judging of one run, the wait for others who judge not counted.
+pub const JUDGING_MS_MAX: u64 = 15 * 60_000;
+/// How long a verdict waits for others who add to the evidence of a repository.
+pub const EVIDENCE_LOCK_MS_MAX: u64 = 15 * 60_000;
+/// How long a job waits for others who fetch its repository.
+pub const REPOSITORY_LOCK_MS_MAX: u64 = 30 * 60_000;
+/// Longest preparation of an attempt: fetch, clone, evidence of before.
+pub const PREPARE_MS_MAX: u64 = 45 * 60_000;
+/// Part of the end of an agent's log that is read for the verdict, in bytes.
+pub const TRANSCRIPT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Names that are tried for a branch which the remote leaves no room for.
+pub const BRANCH_NAMES_TRIED_MAX: u32 = 100;
+/// What is read of a shim's own words, in bytes.
+pub const SHIM_WORDS_BYTES_MAX: u64 = 16 * 1024;
