@@ -217,6 +217,9 @@ fn a_damaged_mirror_is_fetched_anew() {
         let tip = place.commit("a", "1");
         place.refresh().expect("a mirror");
         damage(&place.mirror());
+        // These three are for git to find.
+        let is_for_git = matches!(name, "odd config" | "empty reference" | "no refs");
+        assert_eq!(health::look(&place.mirror()).is_ok(), is_for_git, "{name}");
         let state = place.refresh().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(state.heads.get(&branch("main")), Some(&tip), "{name}");
         git_in(&place.mirror(), "fsck --full");
