@@ -15,8 +15,10 @@ pub(crate) mod looker;
 pub(crate) mod new_work;
 mod patches;
 pub(crate) mod refs;
+pub(crate) mod removal;
 pub(crate) mod running;
 pub(crate) mod trouble;
+pub(crate) mod unsaved;
 
 #[cfg(test)]
 mod trial;

@@ -240,3 +240,15 @@ pub const ELSEWHERE_MAX: usize = 100;
 pub const COMPARE_MS_MAX: u64 = 60_000;
 /// Largest text of a diff that is kept in memory, in bytes.
 pub const DIFF_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Things that would be lost with a clone that are named one by one, of each kind.
+pub const UNSAVED_NAMED_MAX: usize = 200;
+/// Submodules of one clone that are looked into.
+pub const SUBMODULES_MAX: usize = 100;
+/// Trees in which pointers to large files are looked for.
+pub const POINTER_TREES_MAX: usize = 10;
+/// Folders that are entered to remove a tree, one in the other; what lies deeper is moved up first.
+pub const REMOVE_DEPTH_MAX: usize = 64;
+/// Entries of one folder that are removed before it is listed again.
+pub const REMOVE_BATCH_MAX: usize = 10_000;
+/// Names that are tried for a folder that is being removed.
+pub const REMOVE_NAMES_MAX: usize = 1_000;
