@@ -263,13 +263,13 @@ fn updated_if(is_on_newer_base: bool) -> BranchOutcome {
     }
 }
 
-fn oids_of(commits: &[Commit]) -> Vec<&Oid> {
+pub(super) fn oids_of(commits: &[Commit]) -> Vec<&Oid> {
     commits.iter().map(|commit| &commit.oid).collect()
 }
 
 /// How many commits have patches that the others do not have. Merges count only where nothing else
 /// does, if somebody had a hand in them.
-fn count_fresh(
+pub(super) fn count_fresh(
     comparison: &Comparison<'_>,
     commits: &[Commit],
     paths: &BTreeMap<Oid, Paths>,

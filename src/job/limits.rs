@@ -396,3 +396,15 @@ pub const TRANSCRIPT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const BRANCH_NAMES_TRIED_MAX: u32 = 100;
 /// What is read of a shim's own words, in bytes.
 pub const SHIM_WORDS_BYTES_MAX: u64 = 16 * 1024;
+/// Things that would be lost with a clone that are named one by one, of each kind.
+pub const UNSAVED_NAMED_MAX: usize = 200;
+/// Submodules of one clone that are looked into.
+pub const SUBMODULES_MAX: usize = 100;
+/// Trees in which pointers to large files are looked for.
+pub const POINTER_TREES_MAX: usize = 10;
+/// Folders that are entered to remove a tree, one in the other; what lies deeper is moved up first.
+pub const REMOVE_DEPTH_MAX: usize = 64;
+/// Entries of one folder that are removed before it is listed again.
+pub const REMOVE_BATCH_MAX: usize = 10_000;
+/// Names that are tried for a folder that is being removed.
+pub const REMOVE_NAMES_MAX: usize = 1_000;
