@@ -19,11 +19,7 @@ use crate::time::{self, Clock, SystemClock};
 
 impl AgentExecutor {
     /// Takes over a run from a worker that is gone: waits for its end, if it lives, and judges it.
-    pub(super) fn resume_attempt(
-        &self,
-        job: &Job,
-        control: &Control,
-    ) -> Result<Report, EarlyExit> {
+    pub(super) fn resume_attempt(&self, job: &Job, control: &Control) -> Result<Report, EarlyExit> {
         let nothing_ran =
             || Report::new(Reason::Shutdown, "its worker was gone before the agent started");
         let Some(run) = job.lease().and_then(|lease| lease.run.as_ref()) else {
@@ -136,9 +132,7 @@ impl AgentExecutor {
         match remains::inspect(&dir, run, None) {
             Ok(Left::Supervised | Left::Orphaned) => Found::Alive,
             // A reminder is not over before a worker has tried again.
-            Ok(Left::NothingRan)
-                if requested.is_none() && self.run_before(job, run).is_some() =>
-            {
+            Ok(Left::NothingRan) if requested.is_none() && self.run_before(job, run).is_some() => {
                 Found::Alive
             }
             Ok(Left::NothingRan) => Found::NothingRan,

@@ -71,10 +71,9 @@ impl AgentExecutor {
         let OverRun { dir, plan, record, requested } = over;
         let seen = self.seen(job, over);
         let said = transcript::said(&self.settings.log(job.id), plan.log_from(), record, now);
-        let trouble = said.trouble.map(|trouble| Trouble {
-            words: self.settings.masked(&trouble.words),
-            ..trouble
-        });
+        let trouble = said
+            .trouble
+            .map(|trouble| Trouble { words: self.settings.masked(&trouble.words), ..trouble });
         judge(&Facts {
             completion: self.settings.completion,
             end: &end_of(record),
@@ -126,7 +125,6 @@ impl AgentExecutor {
             Ok(Left::Supervised | Left::Orphaned) | Err(_) => Err(EarlyExit::LeftAlone),
         }
     }
-
 
     /// A run that nobody saw end. What it committed counts for the next attempt.
     pub(super) fn lost(&self, job: &Job, dir: &RunDir, why: &str) -> Report {

@@ -57,9 +57,9 @@ pub(crate) use self::settings::log_file;
 pub use self::template::Template;
 pub(crate) use self::template::Values;
 pub(crate) use self::version::{check_version, opencode_version};
-pub use crate::run::Completion;
 pub(crate) use self::workplace::{Workplace, remove_workplace};
 pub(crate) use self::workspace::fetch_repository;
+pub use crate::run::Completion;
 
 /// Runs agents on issues, each in its issue's clone and behind a shim, which outlives its worker.
 pub struct AgentExecutor {

@@ -55,7 +55,8 @@ impl AgentExecutor {
                 self.begin_from_base(job, control, workspace, &mut session)?;
             }
             let dir = self.run_dir(job, control, round.number);
-            let (running, run, plan) = self.start(job, control, workspace, &session, &dir, &round)?;
+            let (running, run, plan) =
+                self.start(job, control, workspace, &session, &dir, &round)?;
             let (shim, nonce) = (running.identity, running.nonce.clone());
             let learns = self.settings.command.has_sessions();
             let requested = self.attend(

@@ -38,16 +38,12 @@ fn read(settings: &AgentSettings, job: &Job, plan: &Plan) -> Result<run::Evidenc
     let lock = RepositoryLock::take(&places.evidence_lock, &stop, limits::EVIDENCE_LOCK_MS_MAX)
         .map_err(LookError::Own)?;
     let git = Git::new(lock.file(), &stop, limits::JUDGING_MS_MAX, Some(&settings.shim));
-    let evidence = Evidence::open(&places.evidence, &places.mirror, &places.looks)
-        .map_err(LookError::Own)?;
+    let evidence =
+        Evidence::open(&places.evidence, &places.mirror, &places.looks).map_err(LookError::Own)?;
     let refs = CloneRefs::read(&places.folder)?;
     let of = AttemptOf { job: job.id, attempt: plan.attempt };
-    let before_tips: Vec<Oid> = evidence
-        .before(of)
-        .map_err(LookError::Own)?
-        .into_iter()
-        .map(|kept| kept.oid)
-        .collect();
+    let before_tips: Vec<Oid> =
+        evidence.before(of).map_err(LookError::Own)?.into_iter().map(|kept| kept.oid).collect();
     let heads = mirror::heads(&git, &places.mirror).map_err(LookError::Own)?;
     let remote: Vec<_> = heads.into_iter().collect();
     let known_to_mirror: Vec<Oid> = remote.iter().map(|(_, oid)| oid.clone()).collect();
@@ -72,7 +68,8 @@ fn read(settings: &AgentSettings, job: &Job, plan: &Plan) -> Result<run::Evidenc
     let of_attempt = match work.on_branch.measured_from == plan.before {
         true => work.on_branch.outcome,
         false => {
-            let question = Question { before_first: None, elsewhere: &[], stashes: &[], ..question };
+            let question =
+                Question { before_first: None, elsewhere: &[], stashes: &[], ..question };
             new_work::judge(&git, &evidence, &question)?.on_branch.outcome
         }
     };

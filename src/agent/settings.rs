@@ -10,9 +10,7 @@ use crate::git::BranchName;
 use crate::git::credentials::{Login, token_for};
 use crate::git::environment::REPOSITORY_VARIABLES;
 use crate::git::mirror::{Remote, RemoteState};
-use crate::job::{
-    BranchTemplate, Host, Hosts, IssueRef, JobId, RunLimits, Session, limits,
-};
+use crate::job::{BranchTemplate, Host, Hosts, IssueRef, JobId, RunLimits, Session, limits};
 use crate::process::sandbox::Sandbox;
 use crate::run::Completion;
 use crate::secrets::{Address, Secret, Secrets};

@@ -13,9 +13,9 @@ use crate::executor::Control;
 use crate::failpoint;
 use crate::git::environment::environment_for_agents;
 use crate::job::{Job, Run, Session};
+use crate::process::identity;
 use crate::process::run::{RESULT, RunDir, RunSpec, TEMPORARY_FOLDER};
 use crate::process::spawn::{self, Running};
-use crate::process::identity;
 use crate::run::Purpose;
 
 impl AgentExecutor {

@@ -246,9 +246,7 @@ impl Preparation<'_> {
             Found::Clone => match CloneRefs::read(&folder) {
                 Ok(refs) => self.reuse(&refs),
                 Err(Unreadable::NoClone(why) | Unreadable::Hostile(why)) => self.make_anew(&why),
-                Err(Unreadable::TooLarge(why)) => {
-                    Err(Report::new(Reason::Unreadable, why).into())
-                }
+                Err(Unreadable::TooLarge(why)) => Err(Report::new(Reason::Unreadable, why).into()),
                 Err(Unreadable::Passing(why)) => Err(Report::new(Reason::Machine, why).into()),
             },
         }
@@ -305,9 +303,7 @@ impl Preparation<'_> {
         let pushed = self.state.heads.get(&self.branch).cloned();
         let kept = match (tip, self.session) {
             (Some(tip), _) => Some(tip),
-            (None, Some(session)) => {
-                self.evidence.tip_of(session.last_job)?.map(|kept| kept.oid)
-            }
+            (None, Some(session)) => self.evidence.tip_of(session.last_job)?.map(|kept| kept.oid),
             (None, None) => None,
         };
         Ok(match (pushed, kept) {
@@ -358,8 +354,7 @@ impl Preparation<'_> {
         let bundle = self.bundle(refs)?;
         self.note_how_far_behind(move_to.as_ref().unwrap_or(&tip))?;
         let fills = move_to.is_some() || tip == self.base.1;
-        let has_submodules =
-            fs::symlink_metadata(self.places.folder.join(".gitmodules")).is_ok();
+        let has_submodules = fs::symlink_metadata(self.places.folder.join(".gitmodules")).is_ok();
         Ok(Workspace {
             changes,
             notes: std::mem::take(&mut self.notes),
@@ -459,7 +454,8 @@ impl Preparation<'_> {
             && !self.is_ancestor(pushed, tip)?
         {
             let branch = &self.branch;
-            self.notes.push(format!("origin/{branch} has commits that this clone's {branch} lacks"));
+            self.notes
+                .push(format!("origin/{branch} has commits that this clone's {branch} lacks"));
         }
         Ok(())
     }

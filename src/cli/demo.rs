@@ -13,7 +13,6 @@ use clap::Args;
 use crossbeam_channel::{Receiver, after, bounded, select};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::git::environment::plain_git;
 use crate::cli::context::{CliError, Context, open_queue, print, stop_requests};
 use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
@@ -21,6 +20,7 @@ use crate::cli::worker::new_worker;
 use crate::cli::{list, worker};
 use crate::config::Config;
 use crate::daemon::StopRequest;
+use crate::git::environment::plain_git;
 use crate::job::{Job, JobId, NewJob, State, limits};
 use crate::queue::Queue;
 use crate::store::ListQuery;

@@ -281,10 +281,7 @@ fn pause(git: &Git<'_>, pause_ms: u64) -> Result<(), GitError> {
 }
 
 /// The branches of the remote, as they were when it was fetched last.
-pub(crate) fn heads(
-    git: &Git<'_>,
-    mirror: &Path,
-) -> Result<BTreeMap<BranchName, Oid>, GitError> {
+pub(crate) fn heads(git: &Git<'_>, mirror: &Path) -> Result<BTreeMap<BranchName, Oid>, GitError> {
     references(git, mirror).map(|(heads, _)| heads)
 }
 

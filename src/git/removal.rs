@@ -45,7 +45,7 @@ pub(crate) fn remove_clone(folder: &Path) -> Result<(), String> {
 pub(crate) fn finish_removals(parent: &Path) -> Vec<String> {
     let mut failed = Vec::new();
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    for entry in entries.take(limits::ENTRIES_LOOKED_AT_MAX) {
+    for entry in entries.take(limits::ENTRIES_READ_MAX) {
         if entry.file_name().as_bytes().starts_with(REMOVING.as_bytes()) {
             failed.extend(remove_renamed(&entry.path()).err());
         }

@@ -103,7 +103,10 @@ pub(crate) enum Seen {
     /// It is no clone any more.
     Damaged(String),
     /// It cannot be read; a cause that passes is looked at again.
-    Unknown { why: String, passes: bool },
+    Unknown {
+        why: String,
+        passes: bool,
+    },
 }
 
 /// The agent's own wish to be asked again later.

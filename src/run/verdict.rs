@@ -46,9 +46,7 @@ pub(crate) fn judge(facts: &Facts<'_>) -> Verdict {
         (Seen::Unknown { why, passes: false }, Completion::Commits) => {
             case.over(Reason::Unreadable, format!("what the agent left cannot be read: {why}"))
         }
-        (Seen::Damaged(why), Completion::Commits) => {
-            case.over(Reason::CloneDamaged, why.clone())
-        }
+        (Seen::Damaged(why), Completion::Commits) => case.over(Reason::CloneDamaged, why.clone()),
         (Seen::Evidence(_), _) | (_, Completion::Exit) => case.exited(),
     }
 }
@@ -107,9 +105,10 @@ impl Case<'_> {
             Cause::NotStarted => (Reason::StartFailed, end.detail.clone()),
             Cause::Terminated => return Some(self.terminated()),
             Cause::ProviderWait => return Some(self.waited_for_provider()),
-            Cause::Timeout => {
-                (Reason::Timeout, format!("its time was up after {}{}", span(usage.wall_ms), with()))
-            }
+            Cause::Timeout => (
+                Reason::Timeout,
+                format!("its time was up after {}{}", span(usage.wall_ms), with()),
+            ),
             Cause::IdleTimeout => (
                 Reason::IdleTimeout,
                 format!(
@@ -133,7 +132,11 @@ impl Case<'_> {
         // One that waits for its provider is idle, and its time runs out.
         let waits = matches!(end.cause, Cause::Timeout | Cause::IdleTimeout);
         let trouble = self.facts.trouble.filter(|trouble| waits && self.counts(trouble));
-        Some(trouble.and_then(|trouble| self.put_off(trouble)).unwrap_or_else(|| self.over(reason, detail)))
+        Some(
+            trouble
+                .and_then(|trouble| self.put_off(trouble))
+                .unwrap_or_else(|| self.over(reason, detail)),
+        )
     }
 
     fn terminated(&self) -> Verdict {
@@ -195,9 +198,9 @@ impl Case<'_> {
 
     /// Whether it did nothing because something refused it, whatever its exit code says.
     fn was_refused(&self) -> bool {
-        self.facts.trouble.is_some_and(|trouble| {
-            self.counts(trouble) && trouble.remedy != Remedy::Nothing
-        })
+        self.facts
+            .trouble
+            .is_some_and(|trouble| self.counts(trouble) && trouble.remedy != Remedy::Nothing)
     }
 
     fn put_off(&self, trouble: &Trouble) -> Option<Verdict> {
@@ -243,7 +246,8 @@ impl Case<'_> {
     fn by_exit_code(&self) -> Verdict {
         if self.is_clean() {
             let wall = span(self.usage().wall_ms);
-            return self.over(Reason::Done, format!("{} in {wall}", commits(self.evidence.commits)));
+            return self
+                .over(Reason::Done, format!("{} in {wall}", commits(self.evidence.commits)));
         }
         self.failed()
     }
@@ -258,7 +262,8 @@ impl Case<'_> {
             return self.over(Reason::Done, format!("{} in {wall}", commits(new)));
         }
         if new > 0 {
-            let detail = format!("{}, although it ended with {}", commits(new), self.how_it_ended());
+            let detail =
+                format!("{}, although it ended with {}", commits(new), self.how_it_ended());
             return self.over(Reason::Done, detail);
         }
         if let Some(elsewhere) = self.only_elsewhere() {
@@ -280,7 +285,8 @@ impl Case<'_> {
         }
         match &self.evidence.left_behind {
             Some(tip) => {
-                let detail = format!("its branch was reset, and there is nothing new; {tip} is kept");
+                let detail =
+                    format!("its branch was reset, and there is nothing new; {tip} is kept");
                 self.over(Reason::NoChanges, detail)
             }
             None => self.over(Reason::NoChanges, "the agent ended and there is nothing new"),

@@ -1,11 +1,11 @@
 //! Git, the agent, and who commits: for `init` too.
 
-use crate::git::environment::plain_git;
 use crate::agent::{check_version, opencode_version};
 use crate::cli::context::{CliError, Context};
 use crate::cli::finding::Finding;
 use crate::cli::worker::{check_programs, committer};
 use crate::config::Config;
+use crate::git::environment::plain_git;
 
 /// Whether git and the agent are there and will do.
 pub(in crate::cli) fn audit(context: &Context, config: &Config) -> Vec<Finding> {

@@ -50,7 +50,9 @@ pub(super) fn audit(
         }
     }
     let is_good = |finding: &WorkFinding| match finding {
-        WorkFinding::Busy { .. } | WorkFinding::Aside { .. } | WorkFinding::OldWorktree { .. } => true,
+        WorkFinding::Busy { .. } | WorkFinding::Aside { .. } | WorkFinding::OldWorktree { .. } => {
+            true
+        }
         WorkFinding::Damaged { .. }
         | WorkFinding::Foreign { .. }
         | WorkFinding::Unfinished { .. }
