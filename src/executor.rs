@@ -70,6 +70,10 @@ pub trait Executor: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Looks after what the work leaves over time, without haste: called now and then, on a thread
+    /// that nobody waits for.
+    fn maintain(&self) {}
+
     /// Jobs of which something is left outside of the store. Those that have ended are tidied.
     fn leftovers(&self) -> Vec<JobId> {
         Vec::new()

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crossbeam_channel::Receiver;
 
@@ -18,7 +19,7 @@ use crate::executor::Stop;
 use crate::failpoint;
 use crate::git::call::Git;
 use crate::git::changes::{Changes, Files, Patience};
-use crate::git::clone::{self, NewClone, Start};
+use crate::git::clone::{self, MadeClone, NewClone, Start};
 use crate::git::evidence::{AttemptOf, Evidence, LookError, Replacing, Slot};
 use crate::git::lock::RepositoryLock;
 use crate::git::mirror::{self, Base, RemoteState};
@@ -264,19 +265,9 @@ impl Preparation<'_> {
 
     fn make(&mut self, tip: Option<Oid>) -> Result<Workspace, EarlyExit> {
         let start = self.start_of_new_clone(tip)?;
-        let made = clone::make(
-            &self.git,
-            &NewClone {
-                mirror: &self.places.mirror,
-                folder: &self.places.folder,
-                url: &self.settings.clone_url(&self.job.issue),
-                branch: &self.branch,
-                start: Start { oid: &start, evidence: Some(self.evidence.folder()) },
-                base: &self.base.0,
-                links: self.settings.clone_links,
-            },
-        )?;
+        let made = self.make_clone(&start)?;
         failpoint::here("worktree_added");
+        sync_beside(&self.places.folder);
         self.keep_before(&[(Slot::BeforeBranch, start.clone())]).map_err(look_failed)?;
         let refs = CloneRefs::read(&self.places.folder).map_err(|why| {
             EarlyExit::from(Report::new(Reason::Machine, format!("a new clone: {why}")))
@@ -290,6 +281,35 @@ impl Preparation<'_> {
             needs_submodules: made.needs_submodules,
             ..self.workspace(start)
         })
+    }
+
+    /// A mirror that turns out to be damaged is fetched anew, once.
+    fn make_clone(&mut self, start: &Oid) -> Result<MadeClone, EarlyExit> {
+        match self.try_make_clone(start) {
+            Err(GitError::Damaged(why)) => {
+                tracing::warn!(mirror = %self.places.mirror.display(), "is damaged: {why}");
+                let remote =
+                    self.settings.remote_of(&self.job.issue).map_err(worktree_failed)?;
+                mirror::make_anew(&self.git, &self.places.mirror, &remote.borrowed())?;
+                Ok(self.try_make_clone(start)?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    fn try_make_clone(&self, start: &Oid) -> Result<MadeClone, GitError> {
+        clone::make(
+            &self.git,
+            &NewClone {
+                mirror: &self.places.mirror,
+                folder: &self.places.folder,
+                url: &self.settings.clone_url(&self.job.issue),
+                branch: &self.branch,
+                start: Start { oid: start, evidence: Some(self.evidence.folder()) },
+                base: &self.base.0,
+                links: self.settings.clone_links,
+            },
+        )
     }
 
     fn workspace(&self, before: Oid) -> Workspace {
@@ -458,6 +478,16 @@ impl Preparation<'_> {
                 .push(format!("origin/{branch} has commits that this clone's {branch} lacks"));
         }
         Ok(())
+    }
+}
+
+/// Puts a new clone on disk while its agent begins: what a power loss takes of it is made again from
+/// mirror and evidence.
+fn sync_beside(folder: &Path) {
+    let folder = folder.to_path_buf();
+    let begun = thread::Builder::new().name("sync".into()).spawn(move || clone::sync(&folder));
+    if let Err(error) = begun {
+        tracing::warn!(%error, "no thread to sync a new clone");
     }
 }
 

@@ -143,6 +143,7 @@ impl Recovery {
                 self.executor.tidy(id);
             }
         }
+        self.executor.maintain();
         let Some(liveness) = &self.liveness else { return Ok(()) };
         let forgotten = match liveness.take_dead(&self.running()?, self.queue.now()) {
             // Looked up again, now that none of them can claim any more.

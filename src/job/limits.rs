@@ -408,3 +408,5 @@ pub const REMOVE_DEPTH_MAX: usize = 64;
 pub const REMOVE_BATCH_MAX: usize = 10_000;
 /// Names that are tried for a folder that is being removed.
 pub const REMOVE_NAMES_MAX: usize = 1_000;
+/// Files that are made on trial before a worker goes on after trouble of the machine.
+pub const EXAMINE_FILES: u32 = 20;

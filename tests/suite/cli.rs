@@ -212,7 +212,8 @@ fn what_belongs_to_kugetsu_is_its_owners_alone() {
         for name in [
             "queue.redb",
             "wake",
-            "repos",
+            "mirrors",
+            "evidence",
             "worktrees",
             "runs",
             "spec.json",
