@@ -1,5 +1,6 @@
 //! What every command needs: the environment, the queue, and a way to speak.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -8,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::panic;
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -24,6 +25,7 @@ use crate::daemon::StopRequest;
 use crate::job::issue_ref::Malformed;
 use crate::job::{IssueRef, JobId, StateKind};
 use crate::queue::{Queue, QueueError};
+use crate::secrets::Secrets;
 use crate::store::{Holder, OpRefused, RedbStore, StoreError, is_guarding};
 use crate::time::{Clock, SystemClock};
 
@@ -84,6 +86,8 @@ impl From<QueueError> for CliError {
                     CliError::new(CliExit::NotFound, format!("there is {refused}"))
                         .hint("`kugetsu list` lists them")
                 }
+                OpRefused::AgentHeld(_) => CliError::new(CliExit::CapReached, refused.to_string())
+                    .hint("see to that, then `kugetsu queue resume`"),
                 OpRefused::Paused => CliError::new(CliExit::CapReached, refused.to_string()),
                 OpRefused::Transition(..) | OpRefused::Invalid(_) => CliError::general(refused),
             },
@@ -194,7 +198,10 @@ impl Context {
     }
 
     pub fn config(&self) -> Result<Config, CliError> {
-        Ok(Config::load(&self.environment)?)
+        let config = Config::load(&self.environment)?;
+        // The first one of a process counts: it has but one.
+        let _ = SECRETS.set(config.secrets.clone());
+        Ok(config)
     }
 
     /// The queue of this configuration. Its folder is made if it is not there.
@@ -249,6 +256,17 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), CliError> {
     })
 }
 
+/// What no error and no line of a log may hold.
+static SECRETS: OnceLock<Secrets> = OnceLock::new();
+
+/// Without secrets, as far as they are known by now.
+fn masked(text: &str) -> Cow<'_, str> {
+    match SECRETS.get() {
+        Some(secrets) => secrets.mask(text),
+        None => Secrets::default().mask(text).into_owned().into(),
+    }
+}
+
 /// Tells a person on standard error.
 pub(super) fn complain(error: &CliError) {
     print_error(&error.message);
@@ -262,7 +280,7 @@ pub(super) fn complain(error: &CliError) {
 pub(super) fn print_error(message: &str) {
     let mut stderr = anstream::stderr().lock();
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-    let _ = writeln!(stderr, "{style}error{style:#}: {message}");
+    let _ = writeln!(stderr, "{style}error{style:#}: {}", masked(message));
 }
 
 /// Something to know that is no error, for the person alone.
@@ -313,6 +331,21 @@ impl FormatTime for LogClock {
     }
 }
 
+/// Standard error, for whole lines without secrets.
+struct MaskedStderr;
+
+impl Write for MaskedStderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        io::stderr().write_all(masked(&text).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Log lines of a worker, on standard error. `KUGETSU_LOG` says how many.
 pub(super) fn begin_logging(context: &Context) {
     let filter = context.environment.get("KUGETSU_LOG").map_or("info", String::as_str);
@@ -327,7 +360,7 @@ pub(super) fn begin_logging(context: &Context) {
         .with_timer(clock)
         .with_target(false)
         .with_ansi(colours)
-        .with_writer(io::stderr)
+        .with_writer(|| MaskedStderr)
         // Would be told on the standard error that cannot be written, and end in a panic.
         .log_internal_errors(false)
         .try_init();

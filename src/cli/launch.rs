@@ -78,8 +78,8 @@ pub(super) fn run(
     check_programs(context, &config)?;
     let queue = context.queue(&config)?;
     let worker = new_worker(&config, queue.clone(), config.worker())?;
-    let claim =
-        Claim { worker: worker.id().clone(), cap: config.max_agents, lease_ms: config.lease_ms };
+    let mut claim = Claim::new(worker.id().clone(), config.max_agents, config.lease_ms);
+    claim.agent = worker.agent().cloned();
     // There may be no worker to do this, and a dead one's jobs count against the cap.
     worker.settle()?;
     let job = queue.launch(new, claim)?;

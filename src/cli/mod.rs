@@ -3,6 +3,7 @@
 mod cancel;
 mod clear;
 mod context;
+mod credential;
 mod daemon;
 mod demo;
 mod doctor;
@@ -105,7 +106,7 @@ enum Verb {
 }
 
 /// The first arguments that [`Internal`] has an answer for.
-const INTERNAL: [&str; 3] = ["supervise", "queue-daemon-process", "demo-agent"];
+const INTERNAL: [&str; 4] = ["supervise", "queue-daemon-process", "demo-agent", "credential"];
 
 /// Processes that kugetsu starts of itself. No help and no completion knows them.
 #[derive(Parser)]
@@ -116,6 +117,8 @@ enum Internal {
     QueueDaemonProcess,
     /// The agent of `demo`
     DemoAgent,
+    /// What kugetsu's git asks for a token
+    Credential(credential::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -241,6 +244,7 @@ fn dispatch_internal(internal: &Internal, context: &Context) -> Result<CliExit, 
         Internal::Supervise(arguments) => launch::supervise(context, arguments),
         Internal::QueueDaemonProcess => daemon::work(context),
         Internal::DemoAgent => demo::agent(context),
+        Internal::Credential(arguments) => credential::run(context, arguments),
     }
 }
 

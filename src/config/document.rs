@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{KEYS, wrap};
+use super::{KEYS, tokens, wrap};
 
 /// What the document says before it comes to the keys.
 const INTRODUCTION: &str = "\
@@ -120,6 +120,14 @@ fn document() -> String {
         let default = if key.default.is_empty() { "# not set" } else { key.default };
         let _ = writeln!(text, "\n```sh\n{}={}", key.name, key.example);
         let _ = writeln!(text, "# default: {}\n```", default.trim_start_matches("# "));
+        if key.name == "KUGETSU_GITEA_HOST" {
+            let _ = writeln!(text, "\n### `{}`\n", tokens::NAME);
+            for line in wrap(tokens::HELP, 100) {
+                let _ = writeln!(text, "{line}");
+            }
+            let example = format!("{}={}", tokens::EXAMPLE_NAME, tokens::EXAMPLE);
+            let _ = writeln!(text, "\n```sh\n{example}\n# default: not set\n```");
+        }
     }
     text
 }

@@ -5,22 +5,36 @@
 
 #[cfg(test)]
 mod document;
+mod file;
 mod keys;
 mod owner;
+mod tokens;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::agent::{AgentSettings, Completion, Template};
-use crate::job::{RetryPolicy, limits};
+use crate::job::{BranchTemplate, Host, Hosts, IssueRef, RetryPolicy, RunLimits};
+use crate::secrets::{Address, Secret, Secrets};
 use crate::worker::{OnTerminate, Settings};
 
 use self::keys::Draft;
 
-pub(crate) use self::keys::duration_ms;
-pub use self::keys::{KEYS, Key};
+pub(crate) use self::file::secret_in_line;
+pub use self::keys::{KEYS, Key, Sensitivity};
+pub(crate) use self::values::duration_ms;
+
+/// Where an agent may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sandboxing {
+    /// Wherever its user may.
+    #[default]
+    None,
+    /// In its clone, and where it is said to need it.
+    Clone,
+}
 
 /// How kugetsu behaves.
 #[derive(Debug, Clone)]
@@ -32,8 +46,8 @@ pub struct Config {
     pub store: PathBuf,
     /// Most agents at once.
     pub max_agents: u32,
-    /// Wall-clock limit of a run, in milliseconds.
-    pub timeout_ms: u64,
+    /// The limits of a run.
+    pub limits: RunLimits,
     /// How often to try what the network refuses.
     pub network_attempts: u32,
     /// How long to wait in between, in milliseconds.
@@ -41,21 +55,15 @@ pub struct Config {
     /// Where new work starts; `None` looks for it.
     pub base_branch: Option<String>,
     /// Given to agents in their environment.
-    pub gitea_token: Option<String>,
+    pub gitea_token: Option<Secret>,
+    /// The host that kugetsu's own git uses that token for.
+    pub gitea_host: Option<Host>,
+    /// Tokens for kugetsu's own git, by the whole names under which they were set.
+    pub tokens: BTreeMap<String, Secret>,
     /// How often a worker looks without a wake-up, in milliseconds.
     pub poll_ms: u64,
     /// How long a lease holds, in milliseconds.
     pub lease_ms: u64,
-    /// From TERM to KILL, in milliseconds.
-    pub kill_grace_ms: u64,
-    /// Most bytes that a run may log.
-    pub log_bytes_max: u64,
-    /// How long a run may neither log nor use the processor, in milliseconds; 0 is for ever.
-    pub idle_ms: u64,
-    /// Most calls of its model that a run may make; `None` is any number.
-    pub steps_max: Option<u64>,
-    /// Most that a run may cost, in millionths; `None` is any sum.
-    pub cost_micros_max: Option<u64>,
     /// Least time between two starts, in milliseconds.
     pub spawn_delay_ms: u64,
     /// What failures cost.
@@ -63,18 +71,34 @@ pub struct Config {
     /// The agent's command.
     pub agent_command: Template,
     /// Where to clone from.
-    pub clone_url: String,
+    pub clone_url: Address,
+    /// Hosts that may be cloned from.
+    pub clone_hosts: Hosts,
+    /// Whether clones share their objects by hard links.
+    pub clone_links: bool,
+    /// How the branch of an issue is called.
+    pub branch: BranchTemplate,
+    /// Names of folders whose ignored files can be made again.
+    pub disposable: Vec<String>,
+    /// Where agents may write.
+    pub sandbox: Sandboxing,
+    /// What they may write to in a sandbox; empty is what opencode needs.
+    pub sandbox_write: Vec<PathBuf>,
     /// What counts as done.
     pub completion: Completion,
     /// How long a worker keeps jobs that have ended; `None` is for ever.
     pub retention_ms: Option<u64>,
+    /// How long a worker keeps logs of jobs that have ended or are gone; `None` is for ever.
+    pub log_retention_ms: Option<u64>,
     /// What SIGTERM means to a worker.
     pub on_terminate: OnTerminate,
     /// The opencode session that new ones are made from.
     pub base_session: Option<String>,
+    /// All that is masked, given to agents and kept from them.
+    pub secrets: Secrets,
 }
 
-/// Why a configuration is refused. Names the place, the key and the cause.
+/// Why a configuration is refused. Names the place, the key and the cause, and repeats no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}")]
 pub struct ConfigError {
@@ -102,7 +126,7 @@ impl Config {
         let path = home.join("config");
         owner::check_read(&path)
             .map_err(|what| ConfigError { place: path.display().to_string(), what })?;
-        let text = read_file(&path)?;
+        let text = file::read_file(&path)?;
         Config::from_sources(home, &path, text.as_deref(), environment)
     }
 
@@ -125,44 +149,59 @@ impl Config {
         for key in KEYS {
             (key.set)(&mut draft, key.default).expect("every default is valid");
         }
-        for (number, line) in text.unwrap_or_default().lines().enumerate() {
+        let text = text.unwrap_or_default();
+        let mut secrets = secrets_of(text, environment);
+        let refuse = |place: String, why: String| {
+            let what = secrets.mask(&why).into_owned();
+            ConfigError { place, what }
+        };
+        for (number, line) in text.lines().enumerate() {
             let place = || format!("{}:{}", path.display(), number + 1);
-            apply_line(&mut draft, line).map_err(|what| ConfigError { place: place(), what })?;
+            file::apply_line(&mut draft, line).map_err(|why| refuse(place(), why))?;
         }
-        for key in KEYS {
-            if let Some(text) = environment.get(key.name) {
-                let text = if text.is_empty() { key.default } else { text };
-                (key.set)(&mut draft, text).map_err(|why| ConfigError {
-                    place: "environment".into(),
-                    what: bad_value(key.name, text, &why),
-                })?;
+        for (name, value) in environment {
+            // An agent finds the name of its own branch there.
+            let is_agents = name == "KUGETSU_BRANCH" && environment.contains_key("KUGETSU_JOB");
+            if file::sensitivity_of(name).is_some() && !is_agents {
+                file::apply(&mut draft, name, value)
+                    .map_err(|why| refuse("environment".into(), why))?;
             }
         }
+        tokens::check_hosts(&draft.tokens, &draft.clone_hosts)
+            .map_err(|why| refuse("KUGETSU_CLONE_HOSTS".into(), why))?;
         draft.check_base_session()?;
+        if let Some(token) = &draft.gitea_token {
+            secrets.give("GITEA_TOKEN", token.clone());
+        }
         Ok(Config {
             store: draft.store.unwrap_or_else(|| home.join("queue.redb")),
             home,
             max_agents: draft.max_agents,
-            timeout_ms: draft.timeout_ms,
+            limits: draft.limits,
             network_attempts: draft.network_attempts,
             network_delay_ms: draft.network_delay_ms,
             base_branch: draft.base_branch,
             gitea_token: draft.gitea_token,
+            gitea_host: draft.gitea_host,
+            tokens: draft.tokens,
             poll_ms: draft.poll_ms,
             lease_ms: draft.lease_ms,
-            kill_grace_ms: draft.kill_grace_ms,
-            log_bytes_max: draft.log_bytes_max,
-            idle_ms: draft.idle_ms,
-            steps_max: draft.steps_max,
-            cost_micros_max: draft.cost_micros_max,
             spawn_delay_ms: draft.spawn_delay_ms,
             policy: draft.policy,
             agent_command: draft.agent_command.expect("it has a default"),
-            clone_url: draft.clone_url,
+            clone_url: draft.clone_url.expect("it has a default"),
+            clone_hosts: draft.clone_hosts,
+            clone_links: draft.clone_links,
+            branch: draft.branch,
+            disposable: draft.disposable,
+            sandbox: draft.sandbox,
+            sandbox_write: draft.sandbox_write,
             completion: draft.completion.expect("it has a default"),
             retention_ms: draft.retention_ms,
+            log_retention_ms: draft.log_retention_ms,
             on_terminate: draft.on_terminate.expect("it has a default"),
             base_session: draft.base_session,
+            secrets,
         })
     }
 
@@ -184,30 +223,52 @@ impl Config {
         key.is_some_and(|key| Template::parse(key.default).as_ref() == Ok(&self.agent_command))
     }
 
+    /// Refuses an issue of a host that nothing may be cloned from.
+    ///
+    /// # Errors
+    ///
+    /// When KUGETSU_CLONE_HOSTS does not name its host. The text says so.
+    pub fn check_host(&self, issue: &IssueRef) -> Result<(), String> {
+        let host = Host::of_issue(issue);
+        match self.clone_hosts.allow(&host) {
+            true => Ok(()),
+            false => Err(format!("{host} is none of the hosts in KUGETSU_CLONE_HOSTS")),
+        }
+    }
+
     /// The folder in which each worker holds a lock for as long as it lives.
     pub fn workers(&self) -> PathBuf {
         self.home.join("workers")
     }
 
+    /// Every token, by the name under which it was set.
+    fn all_tokens(&self) -> BTreeMap<String, Secret> {
+        let gitea = self.gitea_token.iter().map(|token| ("GITEA_TOKEN".to_string(), token.clone()));
+        let own = self.tokens.iter().map(|(name, token)| (name.clone(), token.clone()));
+        own.chain(gitea).collect()
+    }
+
     /// The settings of agent runs. The shim is the program that runs.
     pub fn agents(&self) -> AgentSettings {
-        let token = self.gitea_token.clone();
         AgentSettings {
             home: self.home.clone(),
             command: self.agent_command.clone(),
             clone_url: self.clone_url.clone(),
+            clone_hosts: self.clone_hosts.clone(),
+            clone_links: self.clone_links,
             base_branch: self.base_branch.clone(),
+            branch: self.branch.clone(),
             base_session: self.base_session.clone(),
             completion: self.completion,
-            timeout_ms: self.timeout_ms,
-            kill_grace_ms: self.kill_grace_ms,
-            log_bytes_max: self.log_bytes_max,
-            idle_ms: self.idle_ms,
-            steps_max: self.steps_max,
-            cost_micros_max: self.cost_micros_max,
+            limits: self.limits,
+            disposable: self.disposable.clone(),
+            is_sandboxed: self.sandbox == Sandboxing::Clone,
+            sandbox_write: self.sandbox_write.clone(),
             network_attempts: self.network_attempts,
             network_delay_ms: self.network_delay_ms,
-            secrets: token.map(|token| ("GITEA_TOKEN".into(), token)).into_iter().collect(),
+            tokens: self.all_tokens(),
+            gitea_host: self.gitea_host.clone(),
+            secrets: self.secrets.clone(),
             // Also right after the file was replaced by a newer one.
             shim: "/proc/self/exe".into(),
         }
@@ -230,8 +291,43 @@ pub fn example() -> String {
             let _ = writeln!(text, "# {line}");
         }
         let _ = writeln!(text, "#{}={}", key.name, key.default);
+        if key.name == "KUGETSU_GITEA_HOST" {
+            text.push('\n');
+            for line in wrap(tokens::HELP, 98) {
+                let _ = writeln!(text, "# {line}");
+            }
+            let _ = writeln!(text, "#{}=", tokens::EXAMPLE_NAME);
+        }
     }
     text
+}
+
+/// All that is secret in a file and an environment, by the names there.
+fn secrets_of(text: &str, environment: &BTreeMap<String, String>) -> Secrets {
+    let mut secrets = Secrets::default();
+    // In an error, also what is badly set is masked.
+    for (name, value) in text.lines().filter_map(|line| file::assignment(line).ok().flatten()) {
+        hide(&mut secrets, name, value);
+    }
+    for (name, value) in environment {
+        hide(&mut secrets, name, value);
+        let address = Address::new(value.clone());
+        let is_passed_on = file::sensitivity_of(name) == Some(Sensitivity::Password);
+        if is_passed_on && address.without_password() != *value {
+            secrets.replace(name, address.without_password());
+        }
+    }
+    secrets.remove(format!("{}*", tokens::PREFIX));
+    secrets
+}
+
+fn hide(secrets: &mut Secrets, name: &str, value: &str) {
+    match file::sensitivity_of(name) {
+        Some(Sensitivity::Secret) => secrets.hide(&Secret::new(value)),
+        Some(Sensitivity::Password | Sensitivity::Open) | None => {
+            secrets.hide_variable(name, value)
+        }
+    }
 }
 
 fn wrap(text: &str, width: usize) -> Vec<String> {
@@ -279,189 +375,5 @@ pub(crate) fn check_owner(path: &Path) -> Result<(), ConfigError> {
     owner::check(path).map_err(|what| ConfigError { place: path.display().to_string(), what })
 }
 
-fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
-    let refuse = |what: String| ConfigError { place: path.display().to_string(), what };
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(refuse(error.to_string())),
-        Ok(metadata) if metadata.is_dir() => return Err(refuse("it is a folder".into())),
-        // A pipe would be waited for.
-        Ok(metadata) if !metadata.is_file() => return Err(refuse("it is not a file".into())),
-        Ok(metadata) if metadata.len() > limits::CONFIG_BYTES_MAX => {
-            return Err(refuse(format!("it has more than {} bytes", limits::CONFIG_BYTES_MAX)));
-        }
-        Ok(_) => {}
-    }
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(limits::CONFIG_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|error| refuse(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let place = format!("{}:{line}", path.display());
-        ConfigError { place, what: "this is not UTF-8: save the file as UTF-8".into() }
-    })?;
-    Ok(Some(text.strip_prefix('\u{feff}').unwrap_or(&text).to_string()))
-}
-
-fn apply_line(draft: &mut Draft, line: &str) -> Result<(), String> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(());
-    }
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let (name, value) = line.split_once('=').ok_or("this is not KEY=value")?;
-    let (name, value) = (name.trim(), unquote(value.trim()));
-    if name == "KUGETSU_DIR" {
-        return Err("KUGETSU_DIR says where this file is: set it in the environment".into());
-    }
-    if name == "KUGETSU_LOG" {
-        return Err("KUGETSU_LOG is read from the environment alone".into());
-    }
-    let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-        return Err(unknown_key(name));
-    };
-    let text = if value.is_empty() { key.default } else { value };
-    (key.set)(draft, text).map_err(|why| bad_value(name, text, &why))
-}
-
-fn unquote(value: &str) -> &str {
-    for quote in ['"', '\''] {
-        let inner = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-        if let Some(inner) = inner {
-            return inner;
-        }
-    }
-    value
-}
-
-fn unknown_key(name: &str) -> String {
-    let closest = KEYS
-        .iter()
-        .map(|key| (strsim::jaro_winkler(&name.to_ascii_uppercase(), key.name), key.name))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match closest {
-        Some((likeness, key)) if likeness > 0.8 => {
-            format!("there is no key {name} (did you mean {key}?)")
-        }
-        _ => format!("there is no key {name}"),
-    }
-}
-
-/// A secret is not repeated.
-fn bad_value(name: &str, text: &str, why: &str) -> String {
-    if name.ends_with("TOKEN") {
-        return format!("{name}: {why}");
-    }
-    format!("{name}={text}: {why}")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let environment = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        Config::from_sources("/k".into(), Path::new("/k/config"), Some(text), &environment)
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_environment_goes_before_the_file_and_the_file_before_defaults() {
-        let config = load("", &[]).expect("defaults are valid");
-        assert_eq!((config.max_agents, config.timeout_ms), (3, 3_600_000));
-        assert_eq!(config.store, Path::new("/k/queue.redb"));
-        let text = "\n# a comment\nMAX_CONCURRENT_AGENTS=5\r\nexport TASK_TIMEOUT_HOURS=\"0.5\"\n";
-        let config = load(text, &[]).expect("a valid file");
-        assert_eq!((config.max_agents, config.timeout_ms), (5, 1_800_000));
-        let config = load(text, &[("MAX_CONCURRENT_AGENTS", "7")]).expect("a valid file");
-        assert_eq!(config.max_agents, 7);
-        let config = load(text, &[("MAX_CONCURRENT_AGENTS", "")]).expect("empty is the default");
-        assert_eq!(config.max_agents, 3);
-    }
-
-    #[test]
-    fn errors_name_the_line_and_the_cause() {
-        for (text, words) in [
-            ("MAX_CONCURRENT_AGENTS=0", "/k/config:1: MAX_CONCURRENT_AGENTS=0: it is a whole"),
-            (
-                "\nMAX_CONCURRENT_AGENT=1",
-                "/k/config:2: there is no key MAX_CONCURRENT_AGENT (did you mean MAX_CONCURRENT_AGENTS?)",
-            ),
-            ("COLOUR=red", "there is no key COLOUR"),
-            ("hello", "this is not KEY=value"),
-            ("KUGETSU_DIR=/x", "set it in the environment"),
-            ("KUGETSU_LOG=debug", "from the environment alone"),
-            ("TASK_TIMEOUT_HOURS=-1", "number of hours"),
-            ("TASK_TIMEOUT_HOURS=nan", "number of hours"),
-            ("KUGETSU_LEASE=1ms", "at least 300ms"),
-            ("KUGETSU_KILL_GRACE=soon", "a duration"),
-            ("KUGETSU_KILL_GRACE=99999y", "ten years"),
-            ("KUGETSU_LOG_MAX=12QB", "a size"),
-            ("KUGETSU_LOG_MAX=99999999999GiB", "a size"),
-            ("KUGETSU_STORE=mysql://x", "redb:PATH"),
-            ("KUGETSU_AGENT_COMMAND=a {x}", "there is no placeholder {x}"),
-            ("KUGETSU_CLONE_URL=https://x", "it needs {path}"),
-            ("KUGETSU_BASE_SESSION=--help", "it is the id of an opencode session"),
-            ("KUGETSU_BASE_SESSION=ses_", "it is the id of an opencode session"),
-            (
-                "KUGETSU_BASE_SESSION=ses_1\nKUGETSU_AGENT_COMMAND=opencode run",
-                "KUGETSU_AGENT_COMMAND: it needs {session}",
-            ),
-        ] {
-            let error = load(text, &[]).expect_err(text);
-            assert!(error.contains(words), "{text}: {error}");
-        }
-        let error = load("", &[("KUGETSU_ON_TERM", "panic")]).expect_err("no such way");
-        assert_eq!(error, "environment: KUGETSU_ON_TERM=panic: it is one of detach, drain, stop");
-    }
-
-    #[test]
-    fn files_that_cannot_be_read_as_text() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("config");
-        assert_eq!(read_file(&path), Ok(None), "no file is no error");
-        for (bytes, expected) in [
-            (&b"A=1\r\nB=2\r\n"[..], Ok("A=1\r\nB=2\r\n")),
-            (b"\xef\xbb\xbfA=1\n", Ok("A=1\n")),
-            (b"A=1\nB=\xff\n", Err(":2: this is not UTF-8")),
-            (b"\xff\xfeA\0=\0", Err(":1: this is not UTF-8")),
-        ] {
-            std::fs::write(&path, bytes).expect("a file");
-            match (read_file(&path), expected) {
-                (Ok(text), Ok(expected)) => assert_eq!(text.as_deref(), Some(expected)),
-                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
-                (got, _) => panic!("{bytes:?}: {got:?}"),
-            }
-        }
-        std::fs::remove_file(&path).expect("it is ours");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        let error = read_file(&path).expect_err("nobody writes to it");
-        assert!(error.to_string().contains("it is not a file"), "{error}");
-    }
-
-    #[test]
-    fn the_example_is_what_the_table_says() {
-        let text = example();
-        document::check("config.example", &text);
-        let uncommented: String = text
-            .lines()
-            .filter_map(|line| {
-                line.strip_prefix('#').filter(|line| line.contains('=') && !line.starts_with(' '))
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
-        assert_eq!(uncommented.lines().count(), KEYS.len());
-        load(&uncommented, &[]).expect("every default can be written down");
-    }
-
-    #[test]
-    fn every_example_is_another_value_that_is_read() {
-        for key in KEYS {
-            assert_ne!(key.example, key.default, "{}", key.name);
-            let line = format!("{}={}\n", key.name, key.example);
-            load(&line, &[]).unwrap_or_else(|error| panic!("{error}"));
-        }
-    }
-}
+mod tests;

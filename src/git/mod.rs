@@ -26,16 +26,18 @@ mod nasty;
 pub(crate) mod new_work;
 mod patches;
 pub(crate) mod refs;
+pub(crate) mod removal;
 pub(crate) mod running;
 #[cfg(test)]
 mod trial;
 pub(crate) mod trouble;
+pub(crate) mod unsaved;
 pub(crate) mod version;
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::job::limits;
+use crate::job::check_branch;
 
 /// Where the names of branches begin.
 pub(crate) const HEADS: &str = "refs/heads/";
@@ -106,31 +108,14 @@ impl FromStr for BranchName {
 
     /// The rules of `git check-ref-format --branch`.
     fn from_str(text: &str) -> Result<BranchName, String> {
-        let is_bad_character = |c: char| {
-            c.is_ascii_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\')
-        };
-        let is_bad_part =
-            |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
-        let is_bad = text.is_empty()
-            || text.len() > limits::BRANCH_NAME_BYTES_MAX
-            || text == "@"
-            || text == "HEAD"
-            || text.starts_with('-')
-            || text.ends_with('.')
-            || text.contains("..")
-            || text.contains("@{")
-            || text.contains(is_bad_character)
-            || text.split('/').any(is_bad_part);
-        match is_bad {
-            true => Err(format!("{text:?} is no name of a branch")),
-            false => Ok(BranchName(text.into())),
-        }
+        check_branch(text).map(|()| BranchName(text.into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::limits;
 
     #[test]
     fn names_of_objects() {

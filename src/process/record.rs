@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::dialect::{Kind, ModelUsage, Remedy, Source, Trouble};
+use crate::job::RunLimits;
 use crate::process::launch::Step;
 use crate::process::sandbox::Sandbox;
 use crate::time::Timestamp;
@@ -28,21 +29,9 @@ pub struct RunSpec {
     pub environment: Vec<(String, String)>,
     /// Taken out of the shim's own environment. A name that ends in `*` stands for a beginning.
     pub environment_removed: Vec<String>,
-    /// Wall-clock limit.
-    pub timeout_ms: u64,
-    /// From TERM to KILL.
-    pub kill_grace_ms: u64,
-    /// Most bytes this run may add to the log.
-    pub log_bytes_max: u64,
-    /// How long it may neither log nor use the processor; 0 is for ever.
-    #[serde(default)]
-    pub idle_ms: u64,
-    /// Most calls of the model, as far as its log tells.
-    #[serde(default)]
-    pub steps_max: Option<u64>,
-    /// Most it may cost, in millionths, as far as its log tells.
-    #[serde(default)]
-    pub cost_micros_max: Option<u64>,
+    /// When it is ended.
+    #[serde(flatten, with = "RunLimitsFields")]
+    pub limits: RunLimits,
     /// What is done in the clone before the agent, as the agent.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -53,6 +42,21 @@ pub struct RunSpec {
     /// clones of all issues.
     #[serde(default)]
     pub untrusted: Vec<PathBuf>,
+}
+
+/// The fields of [`RunLimits`] as `spec.json` has them, among its own.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RunLimits")]
+struct RunLimitsFields {
+    timeout_ms: u64,
+    kill_grace_ms: u64,
+    log_bytes_max: u64,
+    #[serde(default)]
+    idle_ms: u64,
+    #[serde(default)]
+    steps_max: Option<u64>,
+    #[serde(default)]
+    cost_micros_max: Option<u64>,
 }
 
 /// Why a run ended.
@@ -263,6 +267,8 @@ pub fn micros(cost: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -316,6 +322,11 @@ mod tests {
             "places":[["/r/msg.txt","/w/.kugetsu/msg.txt"]],"environment":[],
             "environment_removed":[],"timeout_ms":1,"kill_grace_ms":2,"log_bytes_max":3}"#;
         let spec: RunSpec = serde_json::from_str(spec).expect("it is read");
+        let expected =
+            RunLimits { timeout_ms: 1, kill_grace_ms: 2, log_bytes_max: 3, ..RunLimits::default() };
+        assert_eq!(spec.limits, expected);
+        let written = serde_json::to_value(&spec).expect("it is written");
+        assert_eq!((&written["timeout_ms"], &written["steps_max"]), (&1.into(), &Value::Null));
         assert_eq!((spec.steps.len(), spec.sandbox, spec.places.len()), (0, None, 1));
     }
 

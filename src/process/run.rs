@@ -20,7 +20,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::unistd::Pid;
 
@@ -133,6 +133,14 @@ impl RunDir {
     /// the run lives: see [`remains`](crate::process::remains).
     pub fn exit_record(&self) -> io::Result<Option<ExitRecord>> {
         read_json(&self.file("exit.json"))
+    }
+
+    /// When the run's end was written down, as far as the file tells; not after `now`.
+    pub fn ended_at(&self, now: Timestamp) -> Timestamp {
+        let modified = fs::symlink_metadata(self.file("exit.json")).and_then(|m| m.modified());
+        let since = modified.ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let ms = since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        ms.map_or(now, |ms| Timestamp(ms.min(now.0)))
     }
 
     /// Says how the run ended: whole on disk, or not there.

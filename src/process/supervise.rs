@@ -69,7 +69,7 @@ pub(super) fn supervise(
     let oom = OomCount::begin(cgroup.as_ref());
     let own_log = follow_own_log(spec);
     let started = place(spec)
-        .and_then(|()| RunLog::open(&spec.log, spec.log_bytes_max))
+        .and_then(|()| RunLog::open(&spec.log, spec.limits.log_bytes_max))
         .and_then(|log| Ok((start(run, spec, &log, lock, cgroup.as_ref())?, log)));
     let (Started { pid, cgroup_is_left }, log) = match started {
         Ok(started) => started,
@@ -186,11 +186,11 @@ impl Agent<'_> {
         let usage = self.said.usage();
         let is_waiting = self.own_log.as_ref().is_some_and(|log| log.says.waiting().is_some());
         let unless_waiting = |cause| if is_waiting { Cause::ProviderWait } else { cause };
-        Ok(if self.elapsed_ms() >= spec.timeout_ms {
+        Ok(if self.elapsed_ms() >= spec.limits.timeout_ms {
             Some(unless_waiting(Cause::Timeout))
-        } else if spec.steps_max.is_some_and(|limit| usage.steps > limit) {
+        } else if spec.limits.steps_max.is_some_and(|limit| usage.steps > limit) {
             Some(Cause::StepLimit)
-        } else if spec.cost_micros_max.is_some_and(|limit| usage.cost_micros > limit) {
+        } else if spec.limits.cost_micros_max.is_some_and(|limit| usage.cost_micros > limit) {
             Some(Cause::CostLimit)
         } else if is_waiting && self.waits_in_vain() {
             Some(Cause::ProviderWait)
@@ -302,7 +302,7 @@ impl Agent<'_> {
     /// Whether it neither logged nor used the processor for as long as it may. A quiet agent may be
     /// compiling: its log alone does not tell.
     fn is_idle(&mut self) -> io::Result<bool> {
-        let limit = Duration::from_millis(self.spec.idle_ms);
+        let limit = Duration::from_millis(self.spec.limits.idle_ms);
         let checked_ago = self.cpu_checked_at.elapsed();
         if limit.is_zero() || checked_ago < self.idle_check_interval() {
             return Ok(false);
@@ -322,7 +322,9 @@ impl Agent<'_> {
 
     /// How often to check the processor time.
     fn idle_check_interval(&self) -> Duration {
-        Duration::from_millis((self.spec.idle_ms / limits::IDLE_CHECKS).max(limits::KILL_PAUSE_MS))
+        Duration::from_millis(
+            (self.spec.limits.idle_ms / limits::IDLE_CHECKS).max(limits::KILL_PAUSE_MS),
+        )
     }
 
     /// How long nothing can become due.
@@ -331,14 +333,16 @@ impl Agent<'_> {
             return Duration::ZERO;
         }
         let tick = if self.is_logging { limits::SHIM_TICK_MS } else { limits::SHIM_QUIET_TICK_MS };
-        let tick = match self.spec.idle_ms {
+        let tick = match self.spec.limits.idle_ms {
             0 => Duration::from_millis(tick),
             // Several checks before it counts as idle.
             _ => Duration::from_millis(tick).min(self.idle_check_interval()),
         };
         let due_in = match self.ending {
             Some((_, kill_at)) => kill_at.saturating_duration_since(monotonic()),
-            None => Duration::from_millis(self.spec.timeout_ms.saturating_sub(self.elapsed_ms())),
+            None => {
+                Duration::from_millis(self.spec.limits.timeout_ms.saturating_sub(self.elapsed_ms()))
+            }
         };
         // A millisecond more, so that what is due has come when it is looked at.
         tick.min(due_in + Duration::from_millis(1))
@@ -349,7 +353,7 @@ impl Agent<'_> {
     }
 
     fn end(&mut self, cause: Cause) -> io::Result<()> {
-        let grace = Duration::from_millis(self.spec.kill_grace_ms);
+        let grace = Duration::from_millis(self.spec.limits.kill_grace_ms);
         self.ending = Some((cause, monotonic() + grace));
         tree::signal_group(self.pid, Signal::SIGTERM)?;
         Ok(())

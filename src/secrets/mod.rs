@@ -115,6 +115,17 @@ impl Secrets {
         }
     }
 
+    /// Hides what is secret in a variable: its value, if its name says so (`…_KEY`, `…_TOKEN`,
+    /// `…_SECRET`, `…_PASSWORD` and the like), or the password of the address that it is.
+    pub fn hide_variable(&mut self, name: &str, value: &str) {
+        if is_secret_name(name) && names::may_be_secret(value) {
+            self.hide(&Secret::new(value));
+        }
+        for password in Address::new(value).passwords() {
+            self.hide(&password);
+        }
+    }
+
     /// Gives a secret to agents, in a variable of their environment, and hides it elsewhere.
     pub fn give(&mut self, name: impl Into<String>, secret: Secret) {
         self.hide(&secret);

@@ -9,7 +9,7 @@ use nix::sys::statvfs::statvfs;
 
 use crate::cli::context::{CliError, Context};
 use crate::cli::finding::{Finding, count, size, some};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, secret_in_line};
 use crate::job::limits;
 
 /// The configuration, or one to go on with, and whether it is the one that was meant.
@@ -72,14 +72,8 @@ pub(super) fn audit(config: &Config, loaded: Result<(), ConfigError>) -> Vec<Fin
 fn token_mode(path: &Path) -> Option<Finding> {
     let metadata = fs::symlink_metadata(path).ok().filter(Metadata::is_file)?;
     let text = fs::read_to_string(path).ok()?;
-    let is_token = |line: &str| {
-        let line = line.trim();
-        line.strip_prefix("export ").unwrap_or(line).trim_start().starts_with("GITEA_TOKEN")
-    };
-    if metadata.mode() & 0o077 == 0 || !text.lines().any(is_token) {
-        return None;
-    }
-    let why = format!("it holds GITEA_TOKEN, and others may read it (mode {:o})", mode(&metadata));
+    let name = text.lines().find_map(secret_in_line).filter(|_| metadata.mode() & 0o077 != 0)?;
+    let why = format!("it holds {name}, and others may read it (mode {:o})", mode(&metadata));
     let remedy = format!("chmod 600 {}", path.display());
     let path = path.to_path_buf();
     let finding = Finding::trouble("config", "the configuration", why, &remedy);

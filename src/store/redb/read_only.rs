@@ -22,7 +22,8 @@ use crate::store::StoreError;
 use crate::store::redb::file::ImpatientFile;
 use crate::store::redb::guard::guard;
 use crate::store::redb::holder::{FileId, Refusals};
-use crate::store::redb::{Open, RedbStore, SCHEMA, damaged, flocked, from_redb, with_holder};
+use crate::store::redb::open::{Open, SharedHandle, flocked, with_holder};
+use crate::store::redb::{RedbStore, SCHEMA, damaged, from_redb};
 use crate::time::{self, Clock};
 
 /// A file that is open.
@@ -85,7 +86,7 @@ impl RedbStore {
                 let (open, alone) = open_file_read_only(path, file.try_clone().map_err(io_error)?)?;
                 is_alone = alone;
                 let store = RedbStore {
-                    open: Arc::new(open),
+                    handle: Arc::new(SharedHandle::new(open)),
                     path: path.into(),
                     wake: path.with_file_name("wake"),
                     clock: Arc::clone(clock),
