@@ -153,6 +153,10 @@ impl Executor for AgentExecutor {
         self.inspect_run(job)
     }
 
+    fn enforce(&self, job: &Job) {
+        self.enforce_limits(job);
+    }
+
     fn examine(&self) -> Result<(), String> {
         self.examine_machine()
     }

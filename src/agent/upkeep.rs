@@ -49,7 +49,9 @@ impl AgentExecutor {
         let stop = never();
         for entry in fs::read_dir(self.settings.mirrors())?.take(limits::ENTRIES_READ_MAX) {
             let path = entry?.path();
-            if path.extension().is_none_or(|ending| ending != "git") || !mirror::needs_maintenance(&path)? {
+            if path.extension().is_none_or(|ending| ending != "git")
+                || !mirror::needs_maintenance(&path)?
+            {
                 continue;
             }
             let Ok(lock) = RepositoryLock::take(&path.with_extension("lock"), &stop, 0) else {

@@ -88,7 +88,10 @@ impl Recovery {
                 continue;
             }
             let report = match self.executor.inspect(&job) {
-                Found::Alive => continue,
+                Found::Alive => {
+                    self.executor.enforce(&job);
+                    continue;
+                }
                 Found::NothingRan => nothing_ran(),
                 Found::Ended(report) => report,
             };
