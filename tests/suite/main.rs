@@ -11,6 +11,7 @@ mod exchange;
 mod limits;
 mod opencode;
 mod recovery;
+mod secrets;
 mod sessions;
 mod sharing;
 mod support;
