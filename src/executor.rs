@@ -1,6 +1,8 @@
 //! What does the work of a job: an agent run, or a closure.
 
-use crossbeam_channel::Receiver;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::job::{Job, JobId, Reason, Refused, Report, Run, Session, Token};
 use crate::queue::{Queue, QueueError};
@@ -58,6 +60,16 @@ pub trait Executor: Send + Sync + 'static {
         Found::NothingRan
     }
 
+    /// Whether the machine can do the work again, after it was in trouble: enough room, memory and
+    /// processes. Asked every few seconds until it is so; meanwhile the worker claims nothing.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words.
+    fn examine(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Jobs of which something is left outside of the store. Those that have ended are tidied.
     fn leftovers(&self) -> Vec<JobId> {
         Vec::new()
@@ -98,8 +110,32 @@ pub struct Control {
 impl Control {
     /// Says when and why to stop. May do so more than once, each request stronger than the last.
     /// A worker waits for an execution that does not listen.
+    ///
+    /// A channel that is closed is [`Stop::Detach`], everywhere: the worker is gone, and nothing that
+    /// is reported is recorded any more. [`Control::stop_within`] reads it so.
     pub fn stop(&self) -> &Receiver<Stop> {
         &self.stop
+    }
+
+    /// The next request to stop, if one comes within this time.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use kugetsu::executor::{Control, Stop};
+    /// # fn slice(control: &Control) -> bool {
+    /// match control.stop_within(Duration::from_millis(10)) {
+    ///     None => true,
+    ///     Some(Stop::Cancel | Stop::Shutdown) => false,
+    ///     Some(_) => false,
+    /// }
+    /// # }
+    /// ```
+    pub fn stop_within(&self, patience: Duration) -> Option<Stop> {
+        match self.stop.recv_timeout(patience) {
+            Ok(stop) => Some(stop),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Stop::Detach),
+        }
     }
 
     /// The lease's fencing token.
@@ -114,6 +150,18 @@ impl Control {
     /// As [`Queue::start`]. The process must not begin then; see [`is_lease_lost`].
     pub fn record_run(&self, run: Run) -> Result<(), QueueError> {
         self.queue.start(self.id, self.token, run).map(drop)
+    }
+
+    /// Notes that the work has ended, and that how cannot be read yet, for this reason. The job
+    /// stays notified and its issue taken, but it does not count against the cap any more, and the
+    /// worker claims another one. Said again with other words, those are shown. It ends with the
+    /// report, or when another run is recorded: that one may be one more than the cap.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::judge`].
+    pub fn judging(&self, why: impl Into<String>) -> Result<(), QueueError> {
+        self.queue.judge(self.id, self.token, why).map(drop)
     }
 
     /// The session of the job's issue, if it has one.
@@ -137,6 +185,16 @@ impl Control {
     /// The time that the queue goes by.
     pub fn now(&self) -> crate::time::Timestamp {
         self.queue.now()
+    }
+}
+
+/// Whether an error may pass by itself, or when the machine's trouble does: the lease is still the
+/// writer's as far as it knows, and what failed can be tried again. No reason to call work lost.
+pub fn is_passing(error: &QueueError) -> bool {
+    match error {
+        QueueError::Store(error) => error.may_pass(),
+        QueueError::Worker(_) => true,
+        QueueError::Refused(_) => false,
     }
 }
 

@@ -71,12 +71,9 @@ pub mod time;
 
 pub mod job;
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the machine of a run will read agents by it")
-)]
-pub(crate) mod dialect;
 pub mod secrets;
+
+pub(crate) mod dialect;
 
 pub mod store;
 
@@ -84,11 +81,12 @@ pub mod queue;
 
 pub mod worker;
 
+pub(crate) mod run;
+
 pub mod executor;
 
 pub(crate) mod process;
 
-#[expect(dead_code, reason = "agents begin to use it when all of its parts are there")]
 pub(crate) mod git;
 
 pub mod agent;

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// Later than every moment that comes.
+    pub const NEVER: Timestamp = Timestamp(u64::MAX);
+
     /// Later by so many milliseconds, and never beyond what a `u64` holds.
     pub fn plus_ms(self, ms: u64) -> Timestamp {
         Timestamp(self.0.saturating_add(ms))

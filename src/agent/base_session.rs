@@ -12,7 +12,7 @@ use std::path::Path;
 use crossbeam_channel::Receiver;
 use serde_json::{Map, Value, json};
 
-use crate::agent::environment_removed;
+use crate::agent::settings::environment_removed;
 use crate::executor::Stop;
 use crate::job::limits;
 use crate::process::helper::{self, Bounds, Interrupted, Orphan};

@@ -1,39 +1,36 @@
-//! Auditing what agents work with: clones, worktrees, git's locks, folders of runs.
+//! Looking over what agents work with: mirrors, clones, folders of runs.
 //!
-//! An audit changes nothing and waits for nobody. Mending checks again first, under the
-//! repository's lock, and takes away nothing that a person or an agent made.
+//! An audit changes nothing and waits for nobody. Mending takes away nothing that a person or an
+//! agent made.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crossbeam_channel::never;
-
-use crate::agent::git::{Git, GitError, WorktreeEntry, parse_worktrees};
-use crate::agent::workplace::in_words;
-use crate::agent::{AgentSettings, repository};
+use crate::agent::AgentSettings;
+use crate::git::lock;
+use crate::git::refs::CloneRefs;
 use crate::job::{IssueRef, JobId, limits};
 use crate::process::identity::Identity;
+use crate::process::remains;
 use crate::process::run::RunDir;
-use crate::process::{lock, remains, tree};
+use crate::process::tree;
 
 /// Something that is not as it should be, or that somebody may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WorkFinding {
-    /// Git knows a worktree whose folder is gone; without a branch, its commits hang on it alone.
-    Gone { clone: PathBuf, folder: PathBuf, branch: Option<String> },
-    /// A folder among the worktrees that git knows nothing of.
-    NoWorktree { folder: PathBuf },
-    /// A folder among the worktrees whose name is no issue's.
+    /// A clone that cannot be used: the issue's next job moves it aside and makes another one.
+    Damaged { folder: PathBuf, why: String },
+    /// A clone that was moved aside.
+    Aside { folder: PathBuf },
+    /// A worktree of version 0.1.0.
+    OldWorktree { folder: PathBuf },
+    /// A folder among the clones whose name is no issue's.
     Foreign { folder: PathBuf },
-    /// A lock that git makes and removes; the process that works there, if there is one.
-    GitLock { clone: PathBuf, file: PathBuf, places: Vec<PathBuf>, by: Option<i32> },
-    /// A git that works on a repository, and for how long.
-    Busy { clone: PathBuf, pid: i32, for_ms: u64 },
-    /// A branch of an issue without a worktree.
-    Branch { clone: PathBuf, branch: String },
-    /// A clone in the making that nobody makes.
+    /// A mirror or clone in the making that nobody makes.
     Unfinished { folder: PathBuf },
+    /// Somebody works on a repository.
+    Busy { mirror: PathBuf, by: String },
     /// It cannot be read.
     Unreadable { what: PathBuf, why: String },
 }
@@ -54,67 +51,50 @@ pub(crate) struct Marked {
     pub run: String,
 }
 
-/// Audits clones and worktrees.
+/// Looks over mirrors and clones.
 pub(crate) fn audit(settings: &AgentSettings) -> Vec<WorkFinding> {
     let mut found = Vec::new();
-    let mut known: Vec<WorktreeEntry> = Vec::new();
-    for path in entries(&settings.repositories(), &mut found) {
-        match path.extension().and_then(|ending| ending.to_str()) {
-            Some("git") => match audit_clone(settings, &path, &mut found) {
-                Ok(worktrees) => known.extend(worktrees),
-                Err(error) => {
-                    found.push(WorkFinding::Unreadable { what: path, why: in_words(error) });
-                }
-            },
-            Some("unfinished") if !is_busy(&path) => {
-                found.push(WorkFinding::Unfinished { folder: path });
+    for path in entries(&settings.mirrors(), &mut found) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".lock") {
+            if let Ok(Some(by)) = lock::holder_in_words(&path) {
+                found.push(WorkFinding::Busy { mirror: path.with_extension("git"), by });
             }
-            Some("lock") => found.extend(audit_lock_holder(&path)),
-            Some(_) | None => {}
+        } else if name.ends_with(".unfinished") {
+            found.push(WorkFinding::Unfinished { folder: path });
+        } else if name.ends_with(".damaged") {
+            found.push(WorkFinding::Aside { folder: path });
         }
     }
-    let unreadable = |path: &Path| {
-        let clone = issue_of(path).map(|issue| settings.clone_of(&issue));
-        let is = |b: &WorkFinding| matches!(b, WorkFinding::Unreadable { what, .. } if Some(what) == clone.as_ref());
-        found.iter().any(is)
-    };
-    let mut folders = Vec::new();
-    let mut trouble = Vec::new();
-    for folder in entries(&settings.worktrees(), &mut trouble) {
-        if issue_of(&folder).is_none() {
-            folders.push(WorkFinding::Foreign { folder });
-        } else if !known.iter().any(|entry| entry.folder == folder) && !unreadable(&folder) {
-            folders.push(WorkFinding::NoWorktree { folder });
-        }
+    for folder in entries(&settings.worktrees(), &mut found) {
+        found.extend(audit_clone(folder));
     }
-    found.extend(folders);
-    found.extend(trouble);
     found
 }
 
-/// The issue that a worktree's folder is for.
-pub(crate) fn issue_of(folder: &Path) -> Option<IssueRef> {
-    IssueRef::from_safe_name(folder.file_name()?.to_str()?)
+fn audit_clone(folder: PathBuf) -> Option<WorkFinding> {
+    let name = folder.file_name()?.to_string_lossy().into_owned();
+    if name.ends_with(".unfinished") {
+        return Some(WorkFinding::Unfinished { folder });
+    }
+    if name.contains(".damaged-") {
+        return Some(WorkFinding::Aside { folder });
+    }
+    if issue_of(&folder).is_none() {
+        return Some(WorkFinding::Foreign { folder });
+    }
+    if fs::symlink_metadata(folder.join(".git")).is_ok_and(|git| git.is_file()) {
+        return Some(WorkFinding::OldWorktree { folder });
+    }
+    match CloneRefs::read(&folder) {
+        Ok(_) => None,
+        Err(why) => Some(WorkFinding::Damaged { folder, why: why.why().to_string() }),
+    }
 }
 
-/// Mends what can be mended without a loss, or says why not.
-pub(crate) fn mend(finding: &WorkFinding) -> Result<(), String> {
-    match finding {
-        WorkFinding::Gone { clone, folder, branch: Some(_) } => {
-            forget_worktree(clone, folder).map_err(in_words)
-        }
-        WorkFinding::GitLock { clone, file, places, by: None } => {
-            remove_git_lock(clone, file, places)
-        }
-        WorkFinding::Gone { branch: None, .. }
-        | WorkFinding::GitLock { by: Some(_), .. }
-        | WorkFinding::NoWorktree { .. }
-        | WorkFinding::Foreign { .. }
-        | WorkFinding::Busy { .. }
-        | WorkFinding::Branch { .. }
-        | WorkFinding::Unfinished { .. }
-        | WorkFinding::Unreadable { .. } => Err("only a person can tell what to do".into()),
-    }
+/// The issue that a clone's folder is for.
+pub(crate) fn issue_of(folder: &Path) -> Option<IssueRef> {
+    IssueRef::from_safe_name(folder.file_name()?.to_str()?)
 }
 
 /// The folders of runs.
@@ -143,130 +123,6 @@ pub(crate) fn remove_run(folder: &Path) -> Result<(), String> {
 pub(crate) fn marked(settings: &AgentSettings) -> io::Result<Vec<Marked>> {
     let found = tree::with_variable(&format!("KUGETSU_RUN={}/", settings.runs().display()))?;
     Ok(found.into_iter().map(|(process, run)| Marked { process, run }).collect())
-}
-
-fn audit_clone(
-    settings: &AgentSettings,
-    clone: &Path,
-    found: &mut Vec<WorkFinding>,
-) -> Result<Vec<WorktreeEntry>, GitError> {
-    let nothing = File::open("/dev/null")
-        .map_err(|error| GitError::Refused(format!("cannot open /dev/null: {error}")))?;
-    let git =
-        Git { lock: &nothing, stop: &never(), timeout_ms: limits::GIT_INSPECT_MS_MAX, guard: None };
-    let worktrees = worktrees(&git, clone)?;
-    let ours = settings.worktrees();
-    for entry in worktrees.iter().filter(|entry| entry.folder.starts_with(&ours)) {
-        if !entry.folder.exists() {
-            found.push(WorkFinding::Gone {
-                clone: clone.into(),
-                folder: entry.folder.clone(),
-                branch: entry.branch.clone(),
-            });
-        }
-    }
-    audit_locks(clone, &worktrees, found);
-    let format = "--format=%(refname:short) %(worktreepath)";
-    for line in git.run(clone, &["for-each-ref", format, "refs/heads/issue-*"])?.lines() {
-        if let Some((branch, "")) = line.split_once(' ')
-            && branch.strip_prefix("issue-").is_some_and(|number| number.parse::<u64>().is_ok())
-        {
-            found.push(WorkFinding::Branch { clone: clone.into(), branch: branch.into() });
-        }
-    }
-    Ok(worktrees)
-}
-
-/// All but the clone itself.
-fn worktrees(git: &Git<'_>, clone: &Path) -> Result<Vec<WorktreeEntry>, GitError> {
-    let listing = git.run(clone, &["worktree", "list", "--porcelain", "-z"])?;
-    Ok(parse_worktrees(&listing).into_iter().filter(|entry| entry.folder != clone).collect())
-}
-
-/// Files that a git which was killed leaves, and on which every later one fails.
-const CLONE_LOCKS: [&str; 4] = ["HEAD.lock", "config.lock", "packed-refs.lock", "shallow.lock"];
-
-fn audit_locks(clone: &Path, worktrees: &[WorktreeEntry], found: &mut Vec<WorkFinding>) {
-    let mut add = |file: PathBuf, places: Vec<PathBuf>| {
-        // Whoever works on the repository under its lock makes such files, too.
-        if file.exists() && !is_busy(clone) {
-            let by = somebody_in(&places).unwrap_or(Some(0));
-            found.push(WorkFinding::GitLock { clone: clone.into(), file, places, by });
-        }
-    };
-    for entry in worktrees {
-        if let Some(own) = git_folder(&entry.folder) {
-            add(own.join("index.lock"), vec![entry.folder.clone()]);
-        }
-    }
-    let mut everywhere: Vec<PathBuf> = worktrees.iter().map(|entry| entry.folder.clone()).collect();
-    everywhere.push(clone.into());
-    for name in CLONE_LOCKS {
-        add(clone.join(name), everywhere.clone());
-    }
-}
-
-/// Where git keeps what it knows of a worktree.
-fn git_folder(worktree: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(worktree.join(".git")).ok()?;
-    Some(PathBuf::from(text.strip_prefix("gitdir: ")?.trim_end()))
-}
-
-fn somebody_in(places: &[PathBuf]) -> io::Result<Option<i32>> {
-    for place in places {
-        if let Some(pid) = tree::somebody_in(place)? {
-            return Ok(Some(pid));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether somebody holds the lock of a clone's repository.
-fn is_busy(clone: &Path) -> bool {
-    lock::is_flocked(&clone.with_extension("lock")).unwrap_or(true)
-}
-
-/// A git that works under a repository's lock has it as its standard input.
-fn audit_lock_holder(lock: &Path) -> Option<WorkFinding> {
-    if !lock::is_flocked(lock).ok()? {
-        return None;
-    }
-    let gits = tree::reading(lock).ok()?;
-    let ages = gits.iter().filter_map(|git| Some((git.age_ms().ok()?, git.pid)));
-    let (for_ms, pid) = ages.max()?;
-    Some(WorkFinding::Busy { clone: lock.with_extension("git"), pid, for_ms })
-}
-
-fn with_lock<T>(
-    clone: &Path,
-    work: impl FnOnce(&Git<'_>) -> Result<T, GitError>,
-) -> Result<T, GitError> {
-    let patience_ms = limits::REPOSITORY_BUSY_MS_MAX;
-    let lock = repository::lock_file(&clone.with_extension("lock"), &never(), patience_ms)?;
-    work(&Git { lock: &lock, stop: &never(), timeout_ms: limits::GIT_INSPECT_MS_MAX, guard: None })
-}
-
-/// What `git worktree prune` does, for one worktree alone: its branch keeps the commits.
-fn forget_worktree(clone: &Path, folder: &Path) -> Result<(), GitError> {
-    with_lock(clone, |git| {
-        let known = worktrees(git, clone)?.into_iter().find(|entry| entry.folder == folder);
-        let is_gone = known.is_some_and(|entry| entry.branch.is_some()) && !folder.exists();
-        if !is_gone {
-            return Err(GitError::Refused("it is another one by now".into()));
-        }
-        let path = folder.to_string_lossy();
-        git.ask(clone, &["worktree", "unlock", &path])?;
-        git.run(clone, &["worktree", "remove", &path]).map(drop)
-    })
-}
-
-fn remove_git_lock(clone: &Path, file: &Path, places: &[PathBuf]) -> Result<(), String> {
-    let removed = with_lock(clone, |_| match somebody_in(places) {
-        Ok(Some(pid)) => Err(GitError::Refused(format!("process {pid} works there"))),
-        Ok(None) => fs::remove_file(file).map_err(|error| GitError::Refused(error.to_string())),
-        Err(error) => Err(GitError::Refused(error.to_string())),
-    });
-    removed.map_err(in_words)
 }
 
 fn entries(folder: &Path, found: &mut Vec<WorkFinding>) -> Vec<PathBuf> {

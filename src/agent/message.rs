@@ -1,51 +1,73 @@
 //! What an agent is given to read, and the heading of its log.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::agent::repository::Worktree;
+use crate::agent::workspace::Workspace;
 use crate::job::Job;
 use crate::process::run::RunDir;
 use crate::process::safe_file;
+use crate::run::{Purpose, reminder};
 use crate::time::Timestamp;
 
-/// What an agent is told that left changes and no commit.
-pub(super) const REMINDER: &str = "You ended without a commit, and there are changes in the worktree. \
-     If the work is done, commit it now, on the branch that is checked out. \
-     If it is not, finish it first. Remove what does not belong to it.\n";
-
-/// The agent's standard input.
-pub(super) const MESSAGE: &str = "message.txt";
-/// What it is about.
+const MESSAGE: &str = "message.txt";
 const CONTEXT: &str = "context.txt";
 
-/// Writes the message, byte for byte, and what it is about into the agent's part of the run's
-/// folder: the worktree holds what the repository and the agent put there, and nothing of kugetsu's.
-pub(super) fn write_message(
+/// The agent's standard input.
+pub(super) fn message_file(dir: &RunDir) -> PathBuf {
+    dir.agent_file(MESSAGE)
+}
+
+/// What the message is about.
+pub(super) fn context_file(dir: &RunDir) -> PathBuf {
+    dir.agent_file(CONTEXT)
+}
+
+/// Writes the message, byte for byte, and what it is about into the agent's folder of the run.
+pub(super) fn write(
     job: &Job,
-    worktree: &Worktree,
-    text: &str,
-    run: &RunDir,
+    workspace: &Workspace,
+    purpose: &Purpose,
+    dir: &RunDir,
 ) -> io::Result<()> {
-    let context = format!(
+    let reminded;
+    let text = match purpose {
+        Purpose::Message | Purpose::FreshSession => job.message.as_str(),
+        Purpose::Reminder(undone) => {
+            reminded = reminder(undone, workspace.branch.as_str());
+            &reminded
+        }
+        Purpose::Bring { .. } => "",
+    };
+    let mut context = format!(
         "issue: {}\nbranch: {}\nbase: {}\njob: {}\nattempt: {}\n",
         job.issue,
-        worktree.branch,
-        worktree.base,
+        workspace.branch,
+        workspace.base,
         job.id,
         job.attempt_number()
     );
-    run.write_for_agent(MESSAGE, text.as_bytes())?;
-    run.write_for_agent(CONTEXT, context.as_bytes()).map(drop)
+    for note in &workspace.notes {
+        context.push_str(&format!("note: {note}\n"));
+    }
+    dir.write_for_agent(MESSAGE, text.as_bytes())?;
+    dir.write_for_agent(CONTEXT, context.as_bytes()).map(drop)
 }
 
 /// Adds a heading to the log, and says where the run's own output will begin.
-pub(super) fn begin_log(log: &Path, job: &Job, round: u32, now: Timestamp) -> io::Result<u64> {
-    if let Some(folder) = log.parent() {
-        safe_file::ensure_folder(folder)?;
-    }
+pub(super) fn begin_log(
+    log: &Path,
+    job: &Job,
+    purpose: &Purpose,
+    now: Timestamp,
+) -> io::Result<u64> {
     let mut file = safe_file::open_append(log)?;
-    let what = if round == 1 { "attempt" } else { "reminder of attempt" };
+    let what = match purpose {
+        Purpose::Message => "attempt",
+        Purpose::FreshSession => "fresh session in attempt",
+        Purpose::Bring { .. } => "work brought onto the branch in attempt",
+        Purpose::Reminder(_) => "reminder of attempt",
+    };
     let (id, issue, attempt) = (job.id, &job.issue, job.attempt_number());
     writeln!(file, "--- {now} job {id}, {issue}, {what} {attempt}")?;
     Ok(file.metadata()?.len())

@@ -101,6 +101,14 @@ impl Template {
         }
     }
 
+    /// All words as they are written, placeholders and all.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().flat_map(|part| match part {
+            Piece::Word(word) => std::slice::from_ref(word).iter().map(String::as_str),
+            Piece::Optional(words) => words.iter().map(String::as_str),
+        })
+    }
+
     /// Whether the agent is told which session to continue.
     pub(crate) fn has_sessions(&self) -> bool {
         self.parts.iter().any(|part| match part {

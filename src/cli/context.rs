@@ -86,6 +86,8 @@ impl From<QueueError> for CliError {
                     CliError::new(CliExit::NotFound, format!("there is {refused}"))
                         .hint("`kugetsu list` lists them")
                 }
+                OpRefused::AgentHeld(_) => CliError::new(CliExit::CapReached, refused.to_string())
+                    .hint("see to that, then `kugetsu queue resume`"),
                 OpRefused::Paused => CliError::new(CliExit::CapReached, refused.to_string()),
                 OpRefused::Transition(..) | OpRefused::Invalid(_) => CliError::general(refused),
             },

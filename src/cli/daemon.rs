@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::job::limits;
 use crate::process::command;
 use crate::process::lock::{self, LockHolder, LockState};
-use crate::process::run::private_file;
+use crate::process::safe_file;
 use crate::time::{Clock, SystemClock};
 use crate::worker::OnTerminate;
 
@@ -154,11 +154,11 @@ fn begin_log(path: &Path) -> io::Result<File> {
     if length > limits::DAEMON_LOG_BYTES_MAX {
         fs::rename(path, path.with_extension("log.1"))?;
     }
-    private_file().create(true).append(true).open(path)
+    safe_file::open_append(path)
 }
 
 fn last_line(log: &Path, from: u64) -> Option<String> {
-    let mut file = File::open(log).ok()?;
+    let mut file = safe_file::open_regular(log).ok()?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(from)).ok()?;
     let mut text = String::new();
     file.take(limits::RECORD_BYTES_MAX).read_to_string(&mut text).ok()?;
@@ -258,7 +258,7 @@ fn status(
 fn logs(config: &Config, arguments: &LogsArguments) -> Result<CliExit, CliError> {
     let path = log_file(config);
     let interrupted = stop_requests()?;
-    let mut file = match File::open(&path) {
+    let mut file = match safe_file::open_regular(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let why = "the queue-daemon has no log: it was never started";
             return Err(CliError::new(CliExit::NotFound, why).hint("`kugetsu queue-daemon start`"));
@@ -282,7 +282,7 @@ fn logs(config: &Config, arguments: &LogsArguments) -> Result<CliExit, CliError>
         if now != inode && reader.copy()? {
             reader.end()?;
             inode = now;
-            reader = LogReader::new(File::open(&path)?, true);
+            reader = LogReader::new(safe_file::open_regular(&path)?, true);
         }
     }
 }

@@ -13,7 +13,6 @@ use clap::Args;
 use crossbeam_channel::{Receiver, after, bounded, select};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::agent::git::git as git_command;
 use crate::cli::context::{CliError, Context, open_queue, print, stop_requests};
 use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
@@ -21,6 +20,7 @@ use crate::cli::worker::new_worker;
 use crate::cli::{list, worker};
 use crate::config::Config;
 use crate::daemon::StopRequest;
+use crate::git::environment::plain_git;
 use crate::job::{Job, JobId, NewJob, State, limits};
 use crate::queue::Queue;
 use crate::store::ListQuery;
@@ -140,7 +140,7 @@ fn make_remote(root: &Path) -> Result<(), CliError> {
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<(), CliError> {
-    let output = git_command(folder)
+    let output = plain_git(folder)
         .args(["-c", "user.name=kugetsu demo", "-c", "user.email=demo@localhost"])
         .args(["-c", "commit.gpgsign=false"])
         .args(arguments)

@@ -4,6 +4,8 @@
 //! an `issue_ref` and a `message`; what else it says is taken, and what it says that means nothing
 //! is refused.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -30,6 +32,8 @@ struct Line {
     #[serde(default)]
     detail: Option<String>,
     #[serde(default)]
+    held: bool,
+    #[serde(default)]
     priority: i16,
     request_id: Option<String>,
     timeout_ms: Option<u64>,
@@ -50,6 +54,14 @@ struct Line {
     _worker: Option<Value>,
     #[serde(rename = "lease_expires_at")]
     _lease_expires_at: Option<Value>,
+    #[serde(rename = "agent")]
+    _agent: Option<Value>,
+    #[serde(rename = "judging")]
+    _judging: Option<Value>,
+    #[serde(rename = "tip")]
+    _tip: Option<Value>,
+    #[serde(rename = "work")]
+    _work: Option<Value>,
     #[serde(rename = "cancel_requested")]
     _cancel_requested: Option<Value>,
 }
@@ -58,10 +70,14 @@ struct Line {
 #[serde(deny_unknown_fields)]
 struct SpentLine {
     claims: u32,
+    #[serde(default)]
+    claims_before: u32,
     attempts: u32,
     lost: u32,
     start_failed: u32,
     deferred: u32,
+    #[serde(default)]
+    interrupted: u32,
 }
 
 #[derive(Deserialize)]
@@ -81,22 +97,13 @@ struct AttemptLine {
     defer_ms: Option<u64>,
     #[serde(default)]
     pause: bool,
+    #[serde(default)]
+    hold: bool,
+    tip: Option<String>,
+    work: Option<String>,
     /// It was called `account` at first.
     #[serde(default, alias = "account")]
-    usage: UsageLine,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct UsageLine {
-    wall_ms: u64,
-    cpu_ms: u64,
-    peak_memory_kib: u64,
-    log_bytes: u64,
-    steps: u64,
-    tokens_in: u64,
-    tokens_out: u64,
-    cost_micros: u64,
+    usage: BTreeMap<String, u64>,
 }
 
 /// A job as a line, without the line's end. One that has no request id gets one that no other job
@@ -129,7 +136,10 @@ pub(super) fn from_line(text: &str, now: Timestamp) -> Result<Job, String> {
     };
     let state = match state {
         StateKind::Pending => State::Pending(Pending {
-            run_at: time("run_at", &line.run_at)?.unwrap_or(now),
+            run_at: match line.held {
+                true => Timestamp::NEVER,
+                false => time("run_at", &line.run_at)?.unwrap_or(now),
+            },
             since: time("pending_since", &line.pending_since)?.unwrap_or(now),
         }),
         StateKind::Notified => State::Pending(Pending { run_at: now, since: now }),
@@ -175,10 +185,12 @@ fn parse_time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, Stri
 fn spent(line: SpentLine) -> Spent {
     Spent {
         claims: line.claims,
+        claims_before: line.claims_before,
         attempts: line.attempts,
         lost: line.lost,
         start_failed: line.start_failed,
         deferred: line.deferred,
+        interrupted: line.interrupted,
     }
 }
 
@@ -200,23 +212,13 @@ fn attempt(line: AttemptLine) -> Result<Attempt, String> {
             commits: line.commits,
             defer_ms: line.defer_ms,
             pause: line.pause,
-            usage: usage(&line.usage),
+            hold: line.hold,
+            tip: line.tip,
+            work: line.work,
+            usage: Usage::from_named(line.usage.iter().map(|(name, n)| (name.as_str(), *n)))?,
             ..Report::new(reason, line.detail)
         },
     })
-}
-
-fn usage(line: &UsageLine) -> Usage {
-    Usage {
-        wall_ms: line.wall_ms,
-        cpu_ms: line.cpu_ms,
-        peak_memory_kib: line.peak_memory_kib,
-        log_bytes: line.log_bytes,
-        steps: line.steps,
-        tokens_in: line.tokens_in,
-        tokens_out: line.tokens_out,
-        cost_micros: line.cost_micros,
-    }
 }
 
 #[cfg(test)]
@@ -233,7 +235,7 @@ mod tests {
 
     fn claimed(job: Job) -> Job {
         let worker = WorkerId("w".into());
-        after(job, Event::Claim { worker, token: Token(3), lease_ms: 1000 }, 2000)
+        after(job, Event::Claim { worker, token: Token(3), lease_ms: 1000, agent: None }, 2000)
     }
 
     fn finished(job: Job, reason: Reason) -> Job {
@@ -242,6 +244,9 @@ mod tests {
             commits: 2,
             defer_ms: Some(5),
             pause: true,
+            hold: reason == Reason::ProviderLimit,
+            tip: Some("f1a0".into()),
+            work: Some("branch issue-7".into()),
             usage: Usage { wall_ms: 7, tokens_out: 8, ..Usage::NOTHING },
             ..Report::new(reason, "why \"so\"")
         };
@@ -268,6 +273,8 @@ mod tests {
             finished(claimed(pending.clone()), Reason::Done),
             finished(claimed(pending.clone()), Reason::AgentError),
             finished(claimed(pending.clone()), Reason::Deferred),
+            finished(claimed(pending.clone()), Reason::Interrupted),
+            finished(claimed(pending.clone()), Reason::ProviderLimit),
             after(finished(claimed(pending.clone()), Reason::Done), Event::Retry, 4000),
         ];
         for job in jobs {

@@ -7,7 +7,7 @@ use clap::Args;
 use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 
-use crate::agent::{AgentExecutor, clone_repository};
+use crate::agent::{AgentExecutor, fetch_repository};
 use crate::cli::context::{CliError, Context, make_folder, parse_issue, print, stop_requests};
 use crate::cli::doctor::programs;
 use crate::cli::exit::CliExit;
@@ -108,7 +108,7 @@ fn clone(config: &Config, repository: &IssueRef) -> Result<Finding, CliError> {
         }
     })?;
     let spinner = Spinner::begin(&format!("cloning {name}"));
-    let cloned = clone_repository(&config.agents(), repository, &stop);
+    let cloned = fetch_repository(&config.agents(), repository, &stop);
     drop(spinner);
     Ok(match cloned {
         Ok(Some(base)) => {

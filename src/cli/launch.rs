@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::failpoint;
 use crate::job::{Job, JobId, NewJob, State, StateKind, Token, limits};
 use crate::process::command;
-use crate::process::run::private_file;
+use crate::process::safe_file;
 use crate::queue::Queue;
 use crate::store::Claim;
 use crate::{time, worker};
@@ -78,8 +78,8 @@ pub(super) fn run(
     check_programs(context, &config)?;
     let queue = context.queue(&config)?;
     let worker = new_worker(&config, queue.clone(), config.worker())?;
-    let claim =
-        Claim { worker: worker.id().clone(), cap: config.max_agents, lease_ms: config.lease_ms };
+    let mut claim = Claim::new(worker.id().clone(), config.max_agents, config.lease_ms);
+    claim.agent = worker.agent().cloned();
     // There may be no worker to do this, and a dead one's jobs count against the cap.
     worker.settle()?;
     let job = queue.launch(new, claim)?;
@@ -166,7 +166,7 @@ fn supervisor_log(config: &Config) -> Result<File, CliError> {
     let folder = config.home.join("logs");
     make_folder(&folder)?;
     let path = folder.join("queue-daemon.log");
-    let opened = private_file().create(true).append(true).open(&path);
+    let opened = safe_file::open_append(&path);
     opened.map_err(|error| CliError::general(format!("cannot open {}: {error}", path.display())))
 }
 

@@ -48,6 +48,9 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     let by_default = if context.is_interactive() { ListFormat::Table } else { ListFormat::Text };
     let format = arguments.format.unwrap_or(by_default);
     let shown = page.items.len() as u64;
+    if format == ListFormat::Text {
+        obstacles(&queue)?.iter().for_each(|line| print_note(line));
+    }
     if format == ListFormat::Text && shown < page.total {
         print_note(&format!("{shown} of {}; --limit={} shows all", page.total, page.total));
     }
@@ -72,8 +75,31 @@ pub(super) fn whole_number<N: FromStr>(text: &str) -> Result<N, String> {
 /// The list as programs see it.
 pub(super) fn json(page: &Page, queue: &Queue) -> Result<serde_json::Value, CliError> {
     let items: Vec<_> = page.items.iter().map(render::item).collect();
-    let pending = queue.stats()?.pending;
-    Ok(json!({ "items": items, "total": page.total, "pending": pending }))
+    let stats = queue.stats()?;
+    Ok(json!({
+        "items": items,
+        "total": page.total,
+        "pending": stats.pending,
+        "pause": stats.paused.as_ref().map(render::pause),
+        "holds": stats.holds.iter().map(render::hold).collect::<Vec<_>>(),
+    }))
+}
+
+/// What keeps jobs from being claimed, a line each.
+fn obstacles(queue: &Queue) -> Result<Vec<String>, CliError> {
+    let stats = queue.stats()?;
+    let now = queue.now();
+    let paused = stats.paused.iter().map(|paused| {
+        format!(
+            "the queue is {}; `kugetsu queue resume` ends that",
+            render::pause_line(paused, now)
+        )
+    });
+    let holds = stats
+        .holds
+        .iter()
+        .map(|hold| format!("{}; `kugetsu queue resume` lifts that", render::hold_line(hold, now)));
+    Ok(paused.chain(holds).collect())
 }
 
 fn text(page: &Page, states: &[StateKind]) -> String {
@@ -90,7 +116,11 @@ fn text(page: &Page, states: &[StateKind]) -> String {
 
 fn line(job: &Job, only_pending: bool) -> String {
     let state = if only_pending { String::new() } else { format!(" [{}]", job.state.kind()) };
-    format!("{}: {}{state} - {}", job.id, job.issue, render::excerpt(&job.message))
+    let held = match render::held_after(job) {
+        Some(reason) => format!(" [held: {reason}]"),
+        None => String::new(),
+    };
+    format!("{}: {}{state}{held} - {}", job.id, job.issue, render::excerpt(&job.message))
 }
 
 fn nothing(states: &[StateKind]) -> String {
@@ -101,10 +131,10 @@ fn nothing(states: &[StateKind]) -> String {
 }
 
 fn table(page: &Page, queue: &Queue, states: &[StateKind]) -> Result<String, CliError> {
-    let mut text = if page.total == 0 {
-        format!("{}\n", nothing(states))
-    } else {
-        render::jobs_table(&page.items, queue.now(), render::screen_width())
+    let mut text: String = obstacles(queue)?.into_iter().map(|line| format!("{line}\n")).collect();
+    text += &match page.total {
+        0 => format!("{}\n", nothing(states)),
+        _ => render::jobs_table(&page.items, queue.now(), render::screen_width()),
     };
     let shown = page.items.len() as u64;
     if shown < page.total {

@@ -14,6 +14,7 @@ use crate::cli::context::{
 use crate::cli::exit::CliExit;
 use crate::cli::transcript;
 use crate::job::{Job, JobId, limits};
+use crate::process::safe_file;
 use crate::queue::Queue;
 use crate::store::{ListQuery, Watch};
 use crate::time::Timestamp;
@@ -46,7 +47,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     if arguments.follow {
         return follow(&queue, job.id, &log, arguments.raw);
     }
-    let file = match File::open(&log) {
+    let file = match safe_file::open_regular(&log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let state = job.state.kind();
             if state.is_ended() {
@@ -56,15 +57,17 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
             let message = format!("job {} has no log yet: it is {state}", job.id);
             return Err(CliError::general(message).hint("-f waits for it"));
         }
-        Err(error) => {
-            return Err(CliError::general(format!("cannot open {}: {error}", log.display())));
-        }
+        Err(error) => return Err(cannot_open(&log, &error)),
         Ok(file) => file,
     };
     let mut reader = LogReader::new(file, arguments.raw);
     reader.copy()?;
     reader.end()?;
     Ok(CliExit::Success)
+}
+
+fn cannot_open(log: &Path, error: &io::Error) -> CliError {
+    CliError::general(format!("cannot open {}: {error}", log.display()))
 }
 
 fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
@@ -98,7 +101,12 @@ fn follow(queue: &Queue, id: JobId, path: &Path, raw: bool) -> Result<CliExit, C
         // Read before the log is: what was logged before the end is shown.
         let job = queue.get(id)?.ok_or_else(|| CliError::no_such_job(id))?;
         if log.is_none() {
-            log = File::open(path).ok().map(|file| LogReader::new(file, raw));
+            log = match safe_file::open_regular(path) {
+                Ok(file) => Some(LogReader::new(file, raw)),
+                // There will be one.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(cannot_open(path, &error)),
+            };
             growth = log.as_ref().map(|_| Watch::file_if_possible(path));
         }
         if let Some(log) = &mut log

@@ -1,5 +1,7 @@
 //! `queue pause` and `queue resume`
 
+use std::fmt::Write as _;
+
 use clap::Args;
 
 use crate::cli::context::{CliError, Context, parse_duration, print};
@@ -40,8 +42,18 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
 pub(super) fn resume(context: &Context) -> Result<CliExit, CliError> {
     let config = context.config()?;
     let queue = context.queue(&config)?;
-    let was_paused = queue.stats()?.paused.is_some();
-    queue.resume()?;
-    print(if was_paused { "Resumed\n" } else { "The queue was not paused\n" })?;
+    let now = queue.now();
+    let resumed = queue.resume()?;
+    let mut text = match &resumed.paused {
+        // Who paused it by hand knows.
+        Some(paused) if paused.job.is_none() => "Resumed\n".into(),
+        Some(paused) => format!("Resumed; it was {}\n", render::pause_line(paused, now)),
+        None if resumed.holds.is_empty() => "The queue was not paused\n".into(),
+        None => String::new(),
+    };
+    for hold in &resumed.holds {
+        let _ = writeln!(text, "Lifted: {}", render::hold_line(hold, now));
+    }
+    print(&text)?;
     Ok(CliExit::Success)
 }

@@ -1,10 +1,13 @@
 //! How jobs look: lines, tables, JSON.
 
+use std::fmt::Write as _;
+
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::job::{Attempt, Job, State, Usage};
+use crate::job::{AgentKey, Attempt, Hold, Job, Reason, State, Usage};
+use crate::store::Paused;
 use crate::time::Timestamp;
 
 /// The length of a message in a line of the scripts' format, in characters.
@@ -38,7 +41,7 @@ pub(super) fn excerpt(message: &str) -> String {
 }
 
 /// Without line breaks and terminal codes.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").replace(char::is_control, "")
 }
@@ -74,6 +77,7 @@ pub(super) fn item(job: &Job) -> Value {
         }
     };
     let run_at = match &job.state {
+        State::Pending(pending) if pending.is_held() => None,
         State::Pending(pending) => Some(pending.run_at.to_string()),
         State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => None,
     };
@@ -86,6 +90,7 @@ pub(super) fn item(job: &Job) -> Value {
         "pending_since": pending_since.to_string(),
         "enqueued_at": job.enqueued_at.to_string(),
         "run_at": run_at,
+        "held": job.is_held(),
         "started_at": job
             .lease()
             .and_then(|lease| lease.run.as_ref())
@@ -96,6 +101,8 @@ pub(super) fn item(job: &Job) -> Value {
         "priority": job.priority,
         "attempt": job.attempt_number(),
         "commits": last.map(|report| report.commits),
+        "tip": last.and_then(|report| report.tip.as_deref()),
+        "work": last.and_then(|report| report.work.as_deref()),
         "usage": last.map(|report| usage(report.usage)),
         "request_id": job.request_id,
     })
@@ -109,12 +116,17 @@ pub(super) fn whole(job: &Job) -> Value {
     value["worker"] = json!(job.lease().map(|lease| lease.worker.to_string()));
     value["lease_expires_at"] = json!(job.lease().map(|lease| lease.expires_at.to_string()));
     value["cancel_requested"] = json!(job.lease().is_some_and(|lease| lease.cancel_requested));
+    value["agent"] =
+        json!(job.lease().and_then(|lease| lease.agent.as_ref().map(AgentKey::as_str)));
+    value["judging"] = json!(job.lease().and_then(|lease| lease.judging.as_deref()));
     value["spent"] = json!({
         "claims": job.spent.claims,
+        "claims_before": job.spent.claims_before,
         "attempts": job.spent.attempts,
         "lost": job.spent.lost,
         "start_failed": job.spent.start_failed,
         "deferred": job.spent.deferred,
+        "interrupted": job.spent.interrupted,
     });
     value["attempts"] = job.attempts.iter().map(attempt).collect();
     value
@@ -135,22 +147,16 @@ fn attempt(attempt: &Attempt) -> Value {
         "commits": attempt.report.commits,
         "defer_ms": attempt.report.defer_ms,
         "pause": attempt.report.pause,
+        "hold": attempt.report.hold,
+        "tip": attempt.report.tip,
+        "work": attempt.report.work,
         "usage": usage(attempt.report.usage),
     })
 }
 
 /// What was used up, as programs see it.
 pub(super) fn usage(usage: Usage) -> Value {
-    json!({
-        "wall_ms": usage.wall_ms,
-        "cpu_ms": usage.cpu_ms,
-        "peak_memory_kib": usage.peak_memory_kib,
-        "log_bytes": usage.log_bytes,
-        "steps": usage.steps,
-        "tokens_in": usage.tokens_in,
-        "tokens_out": usage.tokens_out,
-        "cost_micros": usage.cost_micros,
-    })
+    usage.named().map(|(name, number)| (name.to_string(), json!(number))).collect()
 }
 
 /// What was used up, for people; what is not known is left out.
@@ -170,15 +176,70 @@ pub(super) fn usage_line(usage: Usage) -> String {
     words.join(", ")
 }
 
+/// An agent command that is held, as programs see it.
+pub(super) fn hold(hold: &Hold) -> Value {
+    json!({
+        "agent": hold.agent.as_str(),
+        "since": hold.since.to_string(),
+        "until": hold.until.map(|until| until.to_string()),
+        "why": hold.why,
+        "job": hold.job.0,
+    })
+}
+
+/// An agent command that is held, for people.
+pub(super) fn hold_line(hold: &Hold, now: Timestamp) -> String {
+    let until = until(hold.until, now);
+    let (since, why) = (ago(now, hold.since), one_line(&hold.why));
+    format!("{} is held{until}, since {since} ago by job {}: {why}", hold.agent, hold.job)
+}
+
+/// A pause of the queue, as programs see it.
+pub(super) fn pause(paused: &Paused) -> Value {
+    json!({
+        "until": paused.until.map(|until| until.to_string()),
+        "since": paused.since.map(|since| since.to_string()),
+        "job": paused.job.map(|job| job.0),
+        "why": paused.why,
+    })
+}
+
+/// A pause of the queue, for people.
+pub(super) fn pause_line(paused: &Paused, now: Timestamp) -> String {
+    let mut text = format!("paused{}", until(paused.until, now));
+    if let Some(since) = paused.since {
+        let _ = write!(text, ", since {} ago", ago(now, since));
+    }
+    if let Some(job) = paused.job {
+        let _ = write!(text, " by job {job}: {}", one_line(&paused.why));
+    }
+    text
+}
+
+fn until(until: Option<Timestamp>, now: Timestamp) -> String {
+    until.map_or(String::new(), |until| format!(" for another {}", ahead(now, until)))
+}
+
+/// The end of the last attempt of a job that is held.
+pub(super) fn held_after(job: &Job) -> Option<Reason> {
+    let last = job.attempts.last().filter(|_| job.is_held());
+    last.map(|attempt| attempt.report.reason)
+}
+
 /// What a job's state means right now, in a few words.
 pub(super) fn status(job: &Job, now: Timestamp) -> String {
     match &job.state {
+        State::Pending(pending) if pending.is_held() => match held_after(job) {
+            Some(reason) => format!("held: {reason}"),
+            None => "held".into(),
+        },
         State::Pending(pending) if pending.run_at > now => {
             format!("due in {}", ahead(now, pending.run_at))
         }
         State::Pending(pending) => format!("for {}", ago(now, pending.since)),
         State::Notified(lease) => match &lease.run {
             _ if lease.cancel_requested => "being cancelled".into(),
+            Some(_) if lease.judging.is_some() => "being judged".into(),
             Some(run) => format!("running for {}", ago(now, run.started_at)),
             None => "starting".into(),
         },
@@ -235,19 +296,30 @@ fn cut(text: &str, room: usize) -> String {
 
 /// Jobs as a table for a screen.
 pub(super) fn jobs_table(jobs: &[Job], now: Timestamp, width: usize) -> String {
-    let rows: Vec<Vec<String>> = jobs
-        .iter()
-        .map(|job| {
-            vec![
-                job.id.to_string(),
-                job.state.kind().to_string(),
-                status(job, now),
-                job.issue.to_string(),
-                one_line(&job.message),
-            ]
-        })
-        .collect();
-    table(&["ID", "STATE", "WHEN", "ISSUE", "MESSAGE"], &rows, width)
+    // Where the work of each is, if that is known of any.
+    let has_work = jobs.iter().any(|job| work(job).is_some());
+    let row = |job: &Job| {
+        let mut row = vec![
+            job.id.to_string(),
+            job.state.kind().to_string(),
+            status(job, now),
+            job.issue.to_string(),
+        ];
+        row.extend(has_work.then(|| one_line(work(job).unwrap_or_default())));
+        row.push(one_line(&job.message));
+        row
+    };
+    let rows: Vec<Vec<String>> = jobs.iter().map(row).collect();
+    let header: &[&str] = match has_work {
+        true => &["ID", "STATE", "WHEN", "ISSUE", "WORK", "MESSAGE"],
+        false => &["ID", "STATE", "WHEN", "ISSUE", "MESSAGE"],
+    };
+    table(header, &rows, width)
+}
+
+/// Where the work of a job's last attempt is.
+pub(super) fn work(job: &Job) -> Option<&str> {
+    job.attempts.last()?.report.work.as_deref()
 }
 
 /// Columns of the terminal; 100 when there is none.

@@ -67,6 +67,11 @@ fn text(
     if let Some(outcome) = job.outcome().filter(|outcome| !outcome.detail.is_empty()) {
         row("because", &outcome.detail);
     }
+    if let Some(work) = render::work(job) {
+        let tip = job.attempts.last().and_then(|attempt| attempt.report.tip.as_deref());
+        let tip = tip.map_or(String::new(), |tip| format!(" ({})", &tip[..tip.len().min(12)]));
+        row("work", &format!("{}{tip}", render::one_line(work)));
+    }
     row("message", &render::excerpt(&job.message));
     row("enqueued", &job.enqueued_at.to_string());
     if job.priority != 0 {

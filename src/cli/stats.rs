@@ -34,6 +34,10 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
             "oldest_pending": stats.oldest_pending.map(|at| at.to_string()),
             "next_due": stats.next_due.map(|at| at.to_string()),
             "paused": stats.paused.is_some(),
+            "pause": stats.paused.as_ref().map(render::pause),
+            "held": stats.held,
+            "judging": stats.judging,
+            "holds": stats.holds.iter().map(render::hold).collect::<Vec<_>>(),
             "attempts": stats.attempts,
             "usage": render::usage(stats.usage),
         });
@@ -54,7 +58,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
                     (None, _) => String::new(),
                 }
             }
-            StateKind::Notified => format!("  (of {} agents)", config.max_agents),
+            StateKind::Notified => {
+                let judging = match stats.judging {
+                    0 => String::new(),
+                    count => format!(", {count} being judged"),
+                };
+                format!("  (of {} agents{judging})", config.max_agents)
+            }
             StateKind::Completed | StateKind::Error | StateKind::Cancelled => String::new(),
         };
         let _ = writeln!(text, "{kind:<10} {:>6}{note}", stats.count(kind));
@@ -63,11 +73,15 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
         let used = render::usage_line(stats.usage);
         let _ = writeln!(text, "attempts   {:>6}  ({used})", stats.attempts);
     }
-    if let Some(paused) = stats.paused {
-        let until = paused
-            .until
-            .map_or(String::new(), |until| format!(" for another {}", render::ahead(now, until)));
-        let _ = writeln!(text, "paused{until}");
+    if stats.held > 0 {
+        let _ =
+            writeln!(text, "held       {:>6}  (`kugetsu queue retry ID` frees one)", stats.held);
+    }
+    if let Some(paused) = &stats.paused {
+        let _ = writeln!(text, "{}", render::pause_line(paused, now));
+    }
+    for hold in &stats.holds {
+        let _ = writeln!(text, "{}", render::hold_line(hold, now));
     }
     print(&text)?;
     Ok(CliExit::Success)

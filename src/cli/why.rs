@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
+use crate::cli::worker::agent_key;
 use crate::config::Config;
 use crate::daemon::{self, Seen};
 use crate::job::why::{Ahead, Facts, Pause, Why, why};
@@ -101,15 +102,17 @@ fn reasons(position: &Position, config: &Config) -> Result<Vec<Why>, CliError> {
     let job = &position.job;
     let run = job.lease().and_then(|lease| lease.run.as_ref());
     let ahead = position.ahead as u64;
+    let agent = agent_key(config);
     Ok(why(&Facts {
         job,
         now: position.now,
         cap: config.max_agents,
         notified: position.notified,
-        pause: position.paused.map(|paused| match paused.until {
-            Some(until) => Pause::Until(until),
-            None => Pause::UntilResume,
+        pause: position.paused.as_ref().map(|paused| Pause {
+            until: paused.until,
+            by: paused.job.map(|job| (job, paused.why.clone())),
         }),
+        agent_held: position.holds.iter().find(|hold| hold.agent == agent).cloned(),
         running_of_issue: position.running_of_issue,
         first_of_issue: position.first_of_issue,
         ahead: match position.ahead < limits::AHEAD_COUNTED_MAX {
@@ -162,9 +165,28 @@ fn detail(why: &Why, now: Timestamp) -> String {
     let ago = |since: Timestamp| render::ago(now, since);
     match why {
         Why::NoWorker => "a worker: none is running".into(),
-        Why::Paused(Pause::UntilResume) => "the end of the queue's pause, which has no end".into(),
-        Why::Paused(Pause::Until(until)) => {
-            format!("the end of the queue's pause, {}", in_time(*until))
+        Why::Held { after: Some((reason, detail)) } => {
+            format!("a person: {reason}, {}", render::one_line(detail))
+        }
+        Why::Held { after: None } => "a person: it has no time of its own".into(),
+        Why::Paused(pause) => {
+            let until = match pause.until {
+                Some(until) => in_time(until),
+                None => "which has no end".into(),
+            };
+            let by = match &pause.by {
+                Some((job, why)) => format!("; job {job} asked for it: {}", render::one_line(why)),
+                None => String::new(),
+            };
+            format!("the end of the queue's pause, {until}{by}")
+        }
+        Why::AgentHeld(hold) => {
+            let (agent, job, why) = (&hold.agent, hold.job, render::one_line(&hold.why));
+            let until = match hold.until {
+                Some(until) => in_time(until),
+                None => "when a person says so".into(),
+            };
+            format!("its agent command {agent}, held since job {job} ({why}); it goes on {until}")
         }
         Why::Delayed { until, after: Some(reason) } => {
             format!("its next attempt, {}, after {reason}", in_time(*until))
@@ -192,6 +214,9 @@ fn detail(why: &Why, now: Timestamp) -> String {
         Why::Running { worker, since } => {
             format!("its agent has run for {}, looked after by {worker}", ago(*since))
         }
+        Why::Judging(why) => {
+            format!("its end cannot be read yet: {}", render::one_line(why))
+        }
         Why::Cancelling => "it was called off, and its agent is being ended".into(),
         Why::WorkerGone(WorkerId(worker)) => format!("its worker {worker} is gone"),
         Why::AgentGone => {
@@ -213,7 +238,9 @@ fn next_step(why: &Why, id: JobId) -> String {
         Why::NoWorker => "`kugetsu worker` runs one, `kugetsu queue-daemon start` one in the \
                           background"
             .into(),
+        Why::Held { .. } => format!("see to the cause, then `kugetsu queue retry {id}`"),
         Why::Paused(_) => "`kugetsu queue resume` ends it now".into(),
+        Why::AgentHeld(_) => "see to the cause, then `kugetsu queue resume` lifts it".into(),
         Why::Delayed { .. } => format!("`kugetsu queue edit {id} --delay=0s` lets it run now"),
         Why::IssueBusy(other) => {
             format!(
@@ -230,6 +257,11 @@ fn next_step(why: &Why, id: JobId) -> String {
         Why::Starting { .. } => "nothing to do: clone and worktree may take a while".into(),
         Why::Running { .. } => {
             format!("`kugetsu logs {id} -f` shows what it does, `kugetsu wait {id}` waits for it")
+        }
+        Why::Judging(_) => {
+            format!(
+                "nothing to do: it is read again for an hour; `kugetsu queue cancel {id}` ends it"
+            )
         }
         Why::Cancelling => "nothing to do: it has KUGETSU_KILL_GRACE to end by itself".into(),
         Why::WorkerGone(_) => "the next worker takes it over: `kugetsu worker`, or `kugetsu \

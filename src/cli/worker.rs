@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::agent::git::git;
-use crate::agent::{AgentExecutor, git_version};
+use crate::agent::AgentExecutor;
 use crate::cli::context::{CliError, Context, begin_logging, stop_requests};
 use crate::cli::exit::CliExit;
 use crate::config::Config;
 use crate::daemon::Worker;
+use crate::git::environment::plain_git;
+use crate::git::version;
+use crate::job::AgentKey;
 use crate::queue::Queue;
 use crate::worker;
 
@@ -76,10 +78,16 @@ pub(super) fn new_worker(
     })?;
     let worker = Worker::new(queue, settings, executor)?;
     let worker = worker.with_policy(config.policy).with_retention(config.retention_ms);
+    let worker = worker.with_agent(agent_key(config));
     let folder = config.workers();
     worker.with_liveness(&folder).map_err(|error| {
         CliError::general(format!("cannot hold a lock in {}: {error}", folder.display()))
     })
+}
+
+/// The agent command of these settings, as the queue knows it.
+pub(super) fn agent_key(config: &Config) -> AgentKey {
+    AgentKey::of_command(config.agent_command.words())
 }
 
 /// Better said once, now, than by every job.
@@ -109,14 +117,14 @@ pub(super) fn check_programs(context: &Context, config: &Config) -> Result<(), C
 fn check_git() -> Result<(), CliError> {
     let hint = "`git --version` tells which one is found in PATH";
     // Also where kugetsu's folder is still to be made.
-    let answer = git(Path::new("/")).arg("--version").output();
+    let answer = plain_git(Path::new("/")).arg("--version").output();
     let answer = answer.map_err(|error| CliError::general(format!("cannot run git: {error}")))?;
     if !answer.status.success() {
         let said = String::from_utf8_lossy(&answer.stderr);
         let message = format!("git does not work ({}): {}", answer.status, said.trim());
         return Err(CliError::general(message).hint(hint));
     }
-    git_version::check_git(&String::from_utf8_lossy(&answer.stdout))
+    version::check_git(&String::from_utf8_lossy(&answer.stdout))
         .map_err(|why| CliError::general(why).hint(hint))
 }
 
@@ -133,7 +141,7 @@ fn check_identity(config: &Config) {
 /// Whose name commits bear: `NAME <ADDRESS>`.
 pub(super) fn committer(config: &Config) -> Option<String> {
     let folder = if config.home.is_dir() { &config.home } else { Path::new("/") };
-    let output = git(folder).args(["var", "GIT_COMMITTER_IDENT"]).output().ok()?;
+    let output = plain_git(folder).args(["var", "GIT_COMMITTER_IDENT"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
     // Behind it is the time.
     text.split_once('>').map(|(name, _)| format!("{name}>"))

@@ -118,13 +118,14 @@ impl Config {
     /// value is not known. The text names the place.
     pub fn load(environment: &BTreeMap<String, String>) -> Result<Config, ConfigError> {
         let home = home(environment)?;
-        check_owner(&home)?;
         if home.exists() && !home.is_dir() {
             let place = home.display().to_string();
             let what = "it is a file: KUGETSU_DIR is a folder".into();
             return Err(ConfigError { place, what });
         }
         let path = home.join("config");
+        owner::check_read(&path)
+            .map_err(|what| ConfigError { place: path.display().to_string(), what })?;
         let text = file::read_file(&path)?;
         Config::from_sources(home, &path, text.as_deref(), environment)
     }
@@ -240,18 +241,33 @@ impl Config {
         self.home.join("workers")
     }
 
+    /// Every token, by the name under which it was set.
+    fn all_tokens(&self) -> BTreeMap<String, Secret> {
+        let gitea = self.gitea_token.iter().map(|token| ("GITEA_TOKEN".to_string(), token.clone()));
+        let own = self.tokens.iter().map(|(name, token)| (name.clone(), token.clone()));
+        own.chain(gitea).collect()
+    }
+
     /// The settings of agent runs. The shim is the program that runs.
     pub fn agents(&self) -> AgentSettings {
         AgentSettings {
             home: self.home.clone(),
             command: self.agent_command.clone(),
             clone_url: self.clone_url.clone(),
+            clone_hosts: self.clone_hosts.clone(),
+            clone_links: self.clone_links,
             base_branch: self.base_branch.clone(),
+            branch: self.branch.clone(),
             base_session: self.base_session.clone(),
             completion: self.completion,
             limits: self.limits,
+            disposable: self.disposable.clone(),
+            is_sandboxed: self.sandbox == Sandboxing::Clone,
+            sandbox_write: self.sandbox_write.clone(),
             network_attempts: self.network_attempts,
             network_delay_ms: self.network_delay_ms,
+            tokens: self.all_tokens(),
+            gitea_host: self.gitea_host.clone(),
             secrets: self.secrets.clone(),
             // Also right after the file was replaced by a newer one.
             shim: "/proc/self/exe".into(),
@@ -340,6 +356,8 @@ fn home(environment: &BTreeMap<String, String>) -> Result<PathBuf, ConfigError> 
     };
     let home =
         std::path::absolute(&home).map_err(|error| refuse(&format!("KUGETSU_DIR: {error}")))?;
+    // Before its links are gone: whoever owns one of them chose where it leads.
+    check_owner(&home)?;
     Ok(real_path(&home))
 }
 

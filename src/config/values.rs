@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::job::limits;
-use crate::process::meter::micros;
+use crate::process::record::micros;
 use crate::secrets::Secret;
 
 pub(super) fn optional(text: &str) -> Option<String> {

@@ -25,7 +25,7 @@ use crate::daemon::recovery::Recovery;
 use crate::daemon::store_thread::{Request, StoreThread};
 use crate::daemon::systemd::Supervisor;
 use crate::executor::{Control, Ending, Executor, Stop};
-use crate::job::{Job, JobId, Reason, Report, RetryPolicy, WorkerId};
+use crate::job::{AgentKey, Job, JobId, Reason, Report, RetryPolicy, WorkerId};
 use crate::process::identity::Identity;
 use crate::process::lock::Held;
 use crate::queue::{Queue, QueueError};
@@ -85,6 +85,7 @@ pub struct Worker {
     /// Held for as long as the worker lives.
     _here: Option<Held>,
     executor: Arc<dyn Executor>,
+    agent: Option<AgentKey>,
     id: WorkerId,
 }
 
@@ -107,6 +108,7 @@ impl Worker {
             liveness: None,
             _here: None,
             executor: Arc::new(executor),
+            agent: None,
             id: new_worker_id()?,
         })
     }
@@ -114,6 +116,17 @@ impl Worker {
     /// The same worker with another price for failures than [`RetryPolicy::default`].
     pub fn with_policy(self, policy: RetryPolicy) -> Worker {
         Worker { policy, ..self }
+    }
+
+    /// The same worker, which runs this agent command. What a provider refuses to one of its jobs
+    /// holds back all jobs of workers with the same key.
+    pub fn with_agent(self, agent: AgentKey) -> Worker {
+        Worker { agent: Some(agent), ..self }
+    }
+
+    /// The agent command that it runs, if it was told.
+    pub fn agent(&self) -> Option<&AgentKey> {
+        self.agent.as_ref()
     }
 
     /// The same worker, which removes jobs that ended longer ago than this, in milliseconds; `None`
@@ -150,13 +163,19 @@ impl Worker {
         &self.id
     }
 
-    /// Works until told to end, or with [`Settings::once`] until nothing is left.
+    /// Works until told to end, or with [`Settings::once`] until nothing is left that goes on without
+    /// a person.
+    ///
+    /// When the machine is in trouble, as an execution reports with [`Reason::Machine`] or the store
+    /// by its errors, it claims nothing until an examination finds that over: of the store, and by
+    /// [`Executor::examine`].
     ///
     /// # Errors
     ///
-    /// [`QueueError::Worker`] if the system gives it no thread, [`QueueError::Store`] when the
-    /// store cannot be used any more; its jobs are left to the lapse of their leases then. A store
-    /// that is busy for a while is no reason to end.
+    /// [`QueueError::Worker`] if the system gives it no thread, [`QueueError::Store`] when the store
+    /// cannot be used any more: it is damaged, too new or gone. Its jobs are left to the lapse of
+    /// their leases then. A store that is busy for a while, or that a disk refuses, is no reason to
+    /// end.
     pub fn run(self, stop_requests: &Receiver<StopRequest>) -> Result<Exit, QueueError> {
         let start = time::monotonic();
         let state = WorkerState::new(self.settings.clone(), since(start));
@@ -310,8 +329,30 @@ impl Loop {
                     let _ = sender.send(stop);
                 }
             }
+            Action::Examine => self.examine(),
             Action::Say(notice) => say(notice),
             Action::Exit(_) => unreachable!("the loop ends before it performs an exit"),
+        }
+    }
+
+    /// Examines the machine, on a thread of its own: a disk in trouble takes its time.
+    fn examine(&self) {
+        let (queue, executor) = (self.worker.queue.clone(), Arc::clone(&self.worker.executor));
+        let (quiet, event_sender) = (self.store.quiet(), self.event_sender.clone());
+        let examination = move || {
+            let found = catch_unwind(AssertUnwindSafe(|| {
+                queue.examine().map_err(|error| error.to_string())?;
+                executor.examine()
+            }));
+            let found = found.unwrap_or_else(|_| Err("the examination panicked".into()));
+            quiet.store(found.is_err(), Ordering::Release);
+            // The loop is gone only when the process is about to be.
+            let _ = event_sender.send(WorkerEvent::Examined(found));
+        };
+        let spawned = thread::Builder::new().name("examination".into()).spawn(examination);
+        if let Err(error) = spawned {
+            let found = Err(format!("no thread for an examination: {error}"));
+            let _ = self.event_sender.send(WorkerEvent::Examined(found));
         }
     }
 
@@ -335,7 +376,7 @@ impl Loop {
         };
         let spawned = thread::Builder::new().name(format!("job-{id}")).spawn(execution);
         if let Err(error) = spawned {
-            let report = Report::new(Reason::StartFailed, format!("no thread for it: {error}"));
+            let report = Report::new(Reason::Machine, format!("no thread for it: {error}"));
             let ending = Ending::Over(report);
             let _ = self.event_sender.send(WorkerEvent::Returned { id, token, ending });
         }
@@ -355,5 +396,17 @@ fn say(notice: Notice) {
             "stopping: {running} running agent(s) go on without a worker; \
              the next worker takes their results"
         ),
+        Notice::Trouble(what) => {
+            tracing::error!(
+                "the machine is in trouble, so nothing is begun until it is over: {what}"
+            );
+        }
+        Notice::TroubleOver => tracing::warn!("the machine's trouble is over: going on"),
+        Notice::Stuck(count) => tracing::warn!(
+            "{count} job(s) are left that only a person can let go on: `kugetsu queue list`"
+        ),
     }
 }
+
+#[cfg(test)]
+mod tests;

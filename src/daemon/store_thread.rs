@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::daemon::Worker;
 use crate::executor::is_lease_lost;
 use crate::failpoint;
-use crate::job::{self, JobId, Report, RetryPolicy, State, Token, WorkerId};
+use crate::job::{self, JobId, Lease, Report, RetryPolicy, State, Token, WorkerId, limits};
 use crate::queue::{Queue, QueueError};
 use crate::store::{Claim, NothingToClaim, Op, Reply, StoreError};
 use crate::worker::WorkerEvent;
@@ -29,6 +29,8 @@ pub(super) enum Request {
 pub(super) struct StoreThread {
     requests: Sender<Request>,
     thread: JoinHandle<()>,
+    /// Whether the machine's trouble was reported already.
+    quiet: Arc<AtomicBool>,
     failure: Arc<Failure>,
 }
 
@@ -43,12 +45,14 @@ impl StoreThread {
     pub fn begin(worker: &Worker, event_sender: Sender<WorkerEvent>) -> io::Result<StoreThread> {
         let (requests, incoming) = unbounded();
         let failure = Arc::new(Failure::default());
+        let quiet = Arc::new(AtomicBool::new(false));
         let actor = StoreActor {
             queue: worker.queue.clone(),
             claim: Claim {
                 worker: worker.id.clone(),
                 cap: worker.settings.cap,
-                lease_ms: worker.settings.lease_ms,
+                lease_ms: worker.settings.lease_ms.max(limits::LEASE_MS_MIN),
+                agent: worker.agent.clone(),
             },
             policy: worker.policy,
             seed: seed(&worker.id),
@@ -58,7 +62,8 @@ impl StoreThread {
             },
             event_sender,
             failure: Arc::clone(&failure),
-            paused: Cell::new(false),
+            quiet: Arc::clone(&quiet),
+            obstacle: Cell::new(Obstacle::None),
         };
         let thread = thread::Builder::new().name("store".into()).spawn(move || {
             let served = catch_unwind(AssertUnwindSafe(|| actor.serve(&incoming)));
@@ -66,12 +71,17 @@ impl StoreThread {
                 actor.break_with(StoreError::Panicked.into());
             }
         })?;
-        Ok(StoreThread { requests, thread, failure })
+        Ok(StoreThread { requests, thread, quiet, failure })
     }
 
     pub fn ask(&self, request: Request) {
         // The thread ends only after this sender does.
         let _ = self.requests.send(request);
+    }
+
+    /// Whether errors of the machine's trouble are to be kept quiet.
+    pub fn quiet(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.quiet)
     }
 
     pub fn is_broken(&self) -> bool {
@@ -90,6 +100,13 @@ impl StoreThread {
     }
 }
 
+/// What a worker hears of one of its jobs.
+fn seen(id: JobId, token: Token, lease: Option<&Lease>) -> WorkerEvent {
+    let cancel = lease.is_some_and(|lease| lease.cancel_requested);
+    let judging = lease.is_some_and(|lease| lease.judging.is_some());
+    WorkerEvent::Seen { id, token, held: lease.is_some(), cancel, judging }
+}
+
 /// Different workers spread their retries differently.
 fn seed(worker: &WorkerId) -> u64 {
     worker.0.bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
@@ -103,8 +120,18 @@ struct StoreActor {
     tidy: Box<dyn Fn(JobId) + Send>,
     event_sender: Sender<WorkerEvent>,
     failure: Arc<Failure>,
-    /// Whether the last claim found the queue paused.
-    paused: Cell<bool>,
+    /// Whether the machine's trouble was reported already.
+    quiet: Arc<AtomicBool>,
+    /// What the last claim met.
+    obstacle: Cell<Obstacle>,
+}
+
+/// What keeps all jobs from being claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    None,
+    Paused,
+    AgentHeld,
 }
 
 impl StoreActor {
@@ -133,11 +160,14 @@ impl StoreActor {
 
     fn claim(&self) {
         let answer = self.queue.claim(self.claim.clone());
-        let paused = matches!(answer, Ok(Err(NothingToClaim::Paused { .. })));
-        match (self.paused.replace(paused), paused) {
-            (false, true) => tracing::warn!("the queue is paused: `kugetsu queue resume` ends it"),
-            (true, false) => tracing::info!("the queue is not paused any more"),
-            (true, true) | (false, false) => {}
+        if let Ok(answer) = &answer {
+            self.say_obstacle(match answer {
+                Err(NothingToClaim::Paused { .. }) => Obstacle::Paused,
+                Err(NothingToClaim::Held { .. }) => Obstacle::AgentHeld,
+                Ok(_) | Err(NothingToClaim::CapReached | NothingToClaim::NoneDue { .. }) => {
+                    Obstacle::None
+                }
+            });
         }
         let event = match answer {
             Ok(Ok(job)) => {
@@ -149,6 +179,7 @@ impl StoreActor {
                 Ok(stats) => WorkerEvent::NothingToClaim {
                     due_in_ms: self.due_in_ms(why),
                     unfinished: stats.pending + stats.notified,
+                    stuck: stats.stuck(self.claim.agent.as_ref()),
                 },
                 Err(error) => {
                     self.note(&error, "count jobs");
@@ -163,10 +194,29 @@ impl StoreActor {
         self.send(event);
     }
 
+    fn say_obstacle(&self, obstacle: Obstacle) {
+        match (self.obstacle.replace(obstacle), obstacle) {
+            (before, now) if before == now => {}
+            (_, Obstacle::Paused) => {
+                tracing::warn!("the queue is paused: `kugetsu queue resume` ends it");
+            }
+            (_, Obstacle::AgentHeld) => {
+                let holds = self.queue.stats().map(|stats| stats.holds).unwrap_or_default();
+                let hold = holds.iter().find(|hold| Some(&hold.agent) == self.claim.agent.as_ref());
+                let why = hold.map_or("", |hold| hold.why.as_str());
+                tracing::warn!("the agent command is held: `kugetsu queue resume` lifts it: {why}");
+            }
+            (Obstacle::Paused, Obstacle::None) => {
+                tracing::info!("the queue is not paused any more");
+            }
+            (_, Obstacle::None) => tracing::info!("the agent command is not held any more"),
+        }
+    }
+
     fn due_in_ms(&self, why: NothingToClaim) -> Option<u64> {
         let at = match why {
             NothingToClaim::NoneDue { next_at } => next_at,
-            NothingToClaim::Paused { until } => until,
+            NothingToClaim::Paused { until } | NothingToClaim::Held { until } => until,
             NothingToClaim::CapReached => None,
         };
         at.map(|at| at.ms_since(self.queue.now()))
@@ -217,13 +267,11 @@ impl StoreActor {
         match self.queue.commit(leases.iter().map(renew).collect()) {
             Ok(answers) => {
                 for ((id, token), answer) in leases.iter().zip(answers) {
-                    let (held, cancel) = match answer {
-                        Ok(Reply::Changed(job) | Reply::AlreadySo(job)) => {
-                            (true, job.lease().is_some_and(|lease| lease.cancel_requested))
-                        }
-                        Ok(_) | Err(_) => (false, false),
+                    let lease = match &answer {
+                        Ok(Reply::Changed(job) | Reply::AlreadySo(job)) => job.lease(),
+                        Ok(_) | Err(_) => None,
                     };
-                    self.send(WorkerEvent::Seen { id: *id, token: *token, held, cancel });
+                    self.send(seen(*id, *token, lease));
                 }
             }
             // Nothing is known then; the leases go on until they run out.
@@ -236,8 +284,7 @@ impl StoreActor {
             Ok(job) => {
                 let job = job.as_ref();
                 let lease = job.and_then(|job| job.lease()).filter(|lease| lease.token == token);
-                let cancel = lease.is_some_and(|lease| lease.cancel_requested);
-                self.send(WorkerEvent::Seen { id, token, held: lease.is_some(), cancel });
+                self.send(seen(id, token, lease));
             }
             Err(error) => self.note(&error, "read a job"),
         }
@@ -248,18 +295,30 @@ impl StoreActor {
         let _ = self.event_sender.send(event);
     }
 
-    /// A busy store may pass; a damaged one does not, nor one that is gone or that an I/O error has
-    /// closed.
+    /// A busy store may pass, and a disk that refuses; a damaged store does not, nor one that is
+    /// gone.
     fn note(&self, error: &QueueError, what: &str) {
-        tracing::error!(%error, "cannot {what}");
-        let QueueError::Store(store_error) = error else { return };
+        let QueueError::Store(store_error) = error else {
+            tracing::error!(%error, "cannot {what}");
+            return;
+        };
         match **store_error {
-            StoreError::Busy { .. } | StoreError::Io { .. } => {}
+            StoreError::Busy { .. } => tracing::error!(%error, "cannot {what}"),
+            StoreError::Io { .. } | StoreError::Latched { .. } => {
+                if self.quiet.swap(true, Ordering::AcqRel) {
+                    tracing::debug!(%error, "cannot {what}");
+                } else {
+                    tracing::error!(%error, "cannot {what}");
+                }
+                self.send(WorkerEvent::MachineTrouble(error.to_string()));
+            }
             StoreError::Damaged { .. }
             | StoreError::TooNew { .. }
             | StoreError::Gone { .. }
-            | StoreError::Latched { .. }
-            | StoreError::Panicked => self.break_with(error.clone()),
+            | StoreError::Panicked => {
+                tracing::error!(%error, "cannot {what}");
+                self.break_with(error.clone());
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::kind::{Kind, Remedy};
-use super::phrases::{CODES, PHRASES};
+use super::phrases::{CODES, PHRASES, Where};
 use super::text;
 use super::when::{self, Said};
 use crate::job::limits;
@@ -109,10 +109,17 @@ impl Facts {
         let text = self.texts.iter().find(|text| !text.trim().is_empty());
         let is_error = |code: &&String| code.len() > "error".len() && code.ends_with("error");
         let known = self.codes.iter().find(|code| is_known(code));
-        let named = known.or(self.codes.iter().find(is_error)).or(self.codes.first());
+        let is_telling = |code: &&String| {
+            !matches!(code.as_str(), "error" | "result" | "success" | "run_result" | "turn.failed")
+        };
+        let named = known.or(self.codes.iter().find(is_error));
+        let named = named.or(self.codes.iter().find(is_telling));
         let words = text.or(named).cloned();
         let words = words.or_else(|| self.status.map(|status| format!("status {status}")));
-        one_line(&words.unwrap_or_default())
+        let words = words.unwrap_or_default();
+        // `[API Error: {…}]`, of which the body was read.
+        let is_half = words.starts_with('[') && !words.contains(']');
+        one_line(if is_half { &words[1..] } else { &words })
     }
 
     fn may_look(&mut self, depth: u32) -> bool {
@@ -219,6 +226,9 @@ impl Facts {
         if said.is_empty() {
             return;
         }
+        if self.texts.len() >= limits::LAST_LINES_MAX {
+            return;
+        }
         let said = text::cut(said, limits::ERROR_TEXT_BYTES_MAX);
         self.is_per_day |= said.to_ascii_lowercase().contains("perday");
         self.status = self.status.or_else(|| status_in(&text::folded(said)));
@@ -232,15 +242,19 @@ impl Facts {
                 Value::Number(value) => value.to_string(),
                 Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => continue,
             };
-            match name.to_ascii_lowercase().as_str() {
-                "retry-after" => self.retries.extend(when::span_or_moment(&value, false)),
-                "retry-after-ms" => self.retries.extend(when::span_or_moment(&value, true)),
-                "anthropic-ratelimit-unified-reset" => {
-                    self.retries.extend(value.parse().ok().and_then(when::moment));
-                }
-                _ => {}
-            }
+            self.header(&name.to_ascii_lowercase(), &value);
         }
+    }
+
+    /// A header, by its name in small letters.
+    pub fn header(&mut self, name: &str, value: &str) {
+        let said = match name {
+            "retry-after" => when::span_or_moment(value, false),
+            "retry-after-ms" => when::span_or_moment(value, true),
+            "anthropic-ratelimit-unified-reset" => value.parse().ok().and_then(when::moment),
+            _ => None,
+        };
+        self.retries.extend(said);
     }
 
     /// A field that is named after a time of reset.
@@ -274,7 +288,8 @@ impl Facts {
     pub fn judge(&self) -> Option<Judged> {
         let joined = text::folded(&self.texts.join(". "));
         let joined = text::cut(&joined, limits::ERROR_TEXT_BYTES_MAX);
-        let phrase = PHRASES.iter().find(|(_, _, shape)| text::contains(joined, shape, GAP));
+        let mut phrases = PHRASES.iter().filter(|(_, place, _)| *place != Where::Timed);
+        let phrase = phrases.find(|(_, _, shape)| text::contains(joined, shape, GAP));
         let by_text = phrase.map(|(kind, _, _)| *kind);
         let known: Vec<Kind> = self.codes.iter().filter_map(|code| code_kind(code)).collect();
         let is_strong = |kind: &&Kind| {
@@ -390,8 +405,10 @@ fn status_in(folded: &str) -> Option<u64> {
         let length = rest.bytes().take_while(u8::is_ascii_digit).count();
         rest[..length].parse().ok().filter(|status| (400..600).contains(status))
     };
-    BEFORE.iter().find_map(|before| {
-        folded.match_indices(before).take(8).find_map(|(at, _)| digits(at + before.len()))
+    digits(0).or_else(|| {
+        BEFORE.iter().find_map(|before| {
+            folded.match_indices(before).take(8).find_map(|(at, _)| digits(at + before.len()))
+        })
     })
 }
 

@@ -130,7 +130,8 @@ impl Transcript {
         if line.len() > limits::DIALECT_LINE_BYTES_MAX {
             return self.read_cut_line(&line[..limits::DIALECT_LINE_BYTES_MAX]);
         }
-        let trimmed = line.trim_ascii();
+        let colourless = line.starts_with(b"\x1b").then(|| text::plain(line));
+        let trimmed = colourless.as_deref().map_or(line, str::as_bytes).trim_ascii();
         if trimmed.starts_with(b"{")
             && let Ok(event @ Value::Object(_)) = serde_json::from_slice(trimmed)
         {
@@ -339,6 +340,10 @@ impl Transcript {
         if line.starts_with("timestamp=") && line.contains(" level=") {
             self.has_log = true;
             return self.log.read_line(line.as_bytes());
+        }
+        // opencode's text: it goes on, or says itself how it ended.
+        if self.has_log && !prose::is_below_an_error(&line) {
+            self.log.went_on();
         }
         self.is_aider |= line.starts_with("Aider v");
         if self.is_aider {

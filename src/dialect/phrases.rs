@@ -9,6 +9,8 @@ use super::kind::Kind;
 pub(super) enum Where {
     /// Also as a whole plain line, which begins with it.
     Line,
+    /// As a whole plain line that also names a time.
+    Timed,
     /// In error events alone: people and agents use such words too.
     Event,
 }
@@ -17,7 +19,7 @@ use Kind::{
     Aborted, Auth, Billing, Budget, Config, Context, Machine, Model, Network, Overload, Permission,
     Rate, Request, Session, Usage,
 };
-use Where::{Event, Line};
+use Where::{Event, Line, Timed};
 
 /// All of them.
 pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
@@ -36,6 +38,7 @@ pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
     (Billing, Line, "not enough credits"),
     (Billing, Line, "not enough balance"),
     (Billing, Line, "credit balance is too low"),
+    (Billing, Line, "credit balance too low"),
     (Billing, Line, "your credit balance is too low*"),
     (Billing, Line, "this request requires more credits*"),
     (Billing, Event, "requires more credits"),
@@ -67,6 +70,10 @@ pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
     (Context, Line, "prompt is too long"),
     (Context, Line, "context limit reached"),
     (Context, Line, "context window exceeded"),
+    (Context, Line, "context length exceeded"),
+    (Context, Line, "context too long"),
+    (Context, Line, "conversation is too long"),
+    (Context, Line, "maximum context length*"),
     (Context, Line, "codex ran out of room in the model's context window"),
     (Context, Event, "ran out of room in the model's context"),
     (Context, Line, "this model's maximum context length is*"),
@@ -85,6 +92,11 @@ pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
     (Context, Event, "too large for the context"),
     // The session.
     (Session, Line, "session not found"),
+    (Session, Line, "session * not found"),
+    (Session, Line, "session * does not exist"),
+    (Session, Line, "unknown session"),
+    (Session, Line, "no session found*"),
+    (Session, Line, "failed to resume session"),
     (Session, Line, "no conversation found with session id"),
     (Session, Line, "no conversation found to continue*"),
     (Session, Line, "no rollout found for*"),
@@ -105,6 +117,10 @@ pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
     // A plan's window. What is short is told apart first.
     (Rate, Line, "rate limit reached"),
     (Rate, Line, "rate limit exceeded"),
+    (Rate, Timed, "rate limit"),
+    (Rate, Line, "rate limited"),
+    (Rate, Line, "you are being rate limited"),
+    (Rate, Line, "you have been rate limited"),
     (Usage, Line, "you've hit your limit"),
     (Usage, Line, "you've hit your usage limit"),
     (Usage, Line, "you've hit your * limit"),
@@ -116,6 +132,12 @@ pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
     (Usage, Line, "you have reached your * usage limits"),
     (Usage, Line, "the usage limit has been reached"),
     (Usage, Line, "your usage limit has been reached"),
+    (Usage, Line, "usage limit has been reached"),
+    (Usage, Line, "your * limit has been reached"),
+    (Usage, Line, "your * limit is reached"),
+    (Usage, Line, "you have used up your *"),
+    (Usage, Line, "you've used up your *"),
+    (Usage, Line, "quota exhausted"),
     (Usage, Line, "you have exceeded your * usage limit"),
     (Usage, Line, "usage limit reached"),
     (Usage, Line, "usage limit exceeded"),
@@ -136,6 +158,15 @@ pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
     (Usage, Line, "you have exhausted your * quota*"),
     (Usage, Line, "you have exhausted your capacity on this model"),
     (Usage, Line, "individual quota reached"),
+    (Usage, Timed, "usage limit"),
+    (Usage, Timed, "* limit"),
+    (Usage, Timed, "* limit reached"),
+    (Usage, Timed, "* limit exceeded"),
+    (Usage, Timed, "* limit hit"),
+    (Usage, Timed, "* quota"),
+    (Usage, Timed, "* quota exceeded"),
+    (Usage, Timed, "* quota reached"),
+    (Usage, Timed, "* quota exhausted"),
     (Usage, Event, "exhausted your capacity"),
     (Usage, Event, "usage limit"),
     (Usage, Event, "hit your limit"),
@@ -271,6 +302,7 @@ pub(super) const PHRASES: &[(Kind, Where, &str)] = &[
     (Overload, Event, "server had an error"),
     // Too many at once.
     (Rate, Line, "too many requests"),
+    (Rate, Line, "rate limit hit"),
     (Rate, Line, "exceeded retry limit, last status: 429"),
     (Rate, Line, "the api provider has rate limited you"),
     (Rate, Line, "this request would exceed your account's rate limit"),

@@ -16,10 +16,10 @@ pub(super) fn judge(line: &str, below: &[&str]) -> Option<(Judged, String)> {
     let folded = shown.to_ascii_lowercase();
     let head = prefixes(&folded);
     let (words, rest) = (shown[head.length..].trim(), folded[head.length..].trim());
-    if speaks_of_itself(rest) || rest.is_empty() {
+    if speaks_of_itself(rest) || only_warns(rest) || rest.is_empty() {
         return None;
     }
-    let judged = if head.is_of_a_provider || is_of_a_provider(rest) {
+    let judged = if head.is_of_a_provider || is_of_a_provider(rest) || is_a_status(rest) {
         of_a_provider(words, &head)
     } else {
         None
@@ -39,6 +39,12 @@ fn speaks_of_itself(folded: &str) -> bool {
     [" i ", " i'm ", " i've ", " i'll ", " i'd ", " we've ", " let me ", " my "]
         .iter()
         .any(|word| apart.contains(word))
+}
+
+/// Of a limit that is near.
+fn only_warns(folded: &str) -> bool {
+    let near = ["approaching", "you're approaching", "you are approaching", "nearing", "close to"];
+    near.iter().any(|word| folded.starts_with(word)) || folded.contains("% of your")
 }
 
 /// What stands before the sentence itself.
@@ -72,6 +78,9 @@ fn prefixes(folded: &str) -> Head {
         "message: \"",
         "message: '",
         "agent error:",
+        "llm error:",
+        "provider error:",
+        "model error:",
         "opencode:",
         "claude:",
         "codex:",
@@ -183,6 +192,34 @@ fn is_of_a_provider(rest: &str) -> bool {
     BEGINNINGS.iter().any(|beginning| rest.starts_with(beginning))
 }
 
+/// `429 Too Many Requests`, `HTTP/1.1 503 …`, `401 {"type":"error",…}`: a bare status only where it
+/// means nothing but a wait or a payment, since any other server may have sent it.
+fn is_a_status(rest: &str) -> bool {
+    const BEGINNINGS: &[&str] = &[
+        "http/1.1 ",
+        "http/2 ",
+        "http ",
+        "http error ",
+        "status ",
+        "status: ",
+        "status code ",
+        "error ",
+        "request failed with status code ",
+    ];
+    let behind = BEGINNINGS.iter().find_map(|beginning| rest.strip_prefix(beginning));
+    let behind = behind.unwrap_or(rest);
+    let length = behind.bytes().take_while(u8::is_ascii_digit).count();
+    let (status, behind) = behind.split_at(length);
+    let behind = behind.trim_start_matches([':', ' ']);
+    let is_alone = behind.is_empty()
+        || ["too many", "rate limit", "payment", "service unavailable", "overloaded", "{"]
+            .iter()
+            .any(|reason| behind.starts_with(reason));
+    let is_body =
+        behind.starts_with("{\"") && (behind.contains("\"error\"") || behind.contains("\"type\""));
+    (matches!(status, "402" | "429" | "503" | "529") && is_alone) || (length == 3 && is_body)
+}
+
 fn of_a_provider(words: &str, head: &Head) -> Option<Judged> {
     let mut facts = Facts::of_text(words);
     for code in &head.codes {
@@ -200,8 +237,8 @@ fn of_a_provider(words: &str, head: &Head) -> Option<Judged> {
 }
 
 fn of_a_phrase(rest: &str) -> Option<Judged> {
-    let lines = PHRASES.iter().filter(|(_, place, _)| *place == Where::Line);
-    let (kind, said) = lines.into_iter().find_map(|(kind, _, shape)| {
+    let lines = PHRASES.iter().filter(|(_, place, _)| *place != Where::Event);
+    let (kind, said) = lines.into_iter().find_map(|(kind, place, shape)| {
         let gap = match (kind, shape.starts_with('*')) {
             (Kind::Permission, _) => 400,
             (_, true) => 32,
@@ -217,7 +254,8 @@ fn of_a_phrase(rest: &str) -> Option<Judged> {
             true => when::find(rest).map(|found| found.said),
             false => whole(&rest[end..])?,
         };
-        Some((*kind, said))
+        let is_said = said.is_some() || *place == Where::Line;
+        is_said.then_some((*kind, said))
     })?;
     let goes_on = rest.contains("retrying after") || rest.contains("retrying in");
     let kind = if goes_on && kind == Kind::Usage { Kind::Rate } else { kind };
@@ -231,13 +269,10 @@ fn of_a_phrase(rest: &str) -> Option<Judged> {
 #[expect(clippy::option_option, reason = "not whole, whole without a time, whole with one")]
 fn whole(tail: &str) -> Option<Option<when::Said>> {
     let found = when::find(tail);
-    let begins_apart = tail.is_empty()
-        || tail.starts_with([
-            '.', ',', ';', ':', '!', '\u{b7}', '(', ')', '|', '"', '\'', ']', '/', '\\',
-        ])
-        || [" \u{b7}", " -", " |", " (", " /"].iter().any(|mark| tail.starts_with(mark))
+    let begins_apart = !tail.trim_start().starts_with(char::is_alphanumeric)
         || is_for_something(tail)
-        || (tail.starts_with(" reset") || tail.starts_with(" until ")) && found.is_some();
+        || ([" reset", " will reset", " until ", " try again"].iter().any(|w| tail.starts_with(w))
+            && found.is_some());
     if !begins_apart {
         return None;
     }
@@ -273,6 +308,9 @@ pub(super) fn is_below_an_error(line: &str) -> bool {
         "status:",
         "\"",
         "retrying ",
+        "retry-after",
+        "retry after",
+        "please retry",
         "please wait and try",
         "please try again",
         "try again",

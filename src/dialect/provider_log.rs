@@ -162,6 +162,10 @@ impl ProviderLog {
         if let Ok(ms) = first_of(record, &["nextDelay", "retryDelayMs", "delay"]).parse() {
             facts.retries.extend(super::when::span(ms, true));
         }
+        for (key, value) in &record.fields {
+            let key = key.to_ascii_lowercase();
+            facts.header(key.rsplit('.').next().unwrap_or_default(), value);
+        }
         // What is tried again without a word that is known: the provider is broken.
         let judged = facts.judge().or_else(|| {
             let kind = Kind::Overload;

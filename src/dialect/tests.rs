@@ -21,6 +21,7 @@ pub(super) fn berlin() -> TimeZone {
 fn how(ended: &str) -> HowEnded {
     match ended {
         "limit" => HowEnded { exit_code: None, by_time_limit: true },
+        "limit0" => HowEnded { exit_code: Some(0), by_time_limit: true },
         code => HowEnded { exit_code: code.parse().ok(), by_time_limit: false },
     }
 }
@@ -178,6 +179,10 @@ fn what_was_used() {
         (vec![ITEM, ITEM, TURN, TURN], (2, 24763, 122, 0)),
         (vec![TURN], (1, 24763, 122, 0)),
         (
+            vec![r#"{"type":"item.completed","item":{"type":"error","message":"careful"}}"#],
+            (0, 0, 0, 0),
+        ),
+        (
             vec![
                 r#"{"type":"item.completed","item":{"type":"reasoning"}}"#,
                 r#"{"type":"item.started","item":{"type":"command_execution"}}"#,
@@ -228,6 +233,10 @@ fn last_words() {
         ),
         ("{\"type\":\"error\",\"sessionID\":\"s\",\"error\":{\"name\":\"OddError\"}}", "odderror"),
         ("{\"error\":{\"message\":\"No\"}}", "No"),
+        (
+            "{\"type\":\"result\",\"subtype\":\"error_during_execution\",\"is_error\":true}",
+            "error_during_execution",
+        ),
         (
             "{\"type\":\"result\",\"is_error\":false,\"result\":\"Merged.\",\"session_id\":\"u\"}",
             "Merged.",
@@ -312,7 +321,7 @@ fn feed(lines: &[Vec<u8>]) {
             &[&b"timestamp=x level=ERROR message=\"stream error\" error.error="[..], line].concat(),
         );
     }
-    for ended in ["0", "1", "limit"] {
+    for ended in ["0", "1", "limit", "limit0"] {
         for now in [0, 1_795_597_200_000, u64::MAX] {
             let trouble = transcript.trouble(how(ended), Timestamp(now), &berlin());
             if let Some(Trouble { until: Some(until), .. }) = trouble {

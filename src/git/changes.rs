@@ -44,7 +44,7 @@ pub(crate) struct Change {
 }
 
 /// What a look found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Changes {
     /// The first of them.
     pub entries: Vec<Change>,
@@ -108,7 +108,7 @@ impl Default for Patience {
 /// A look at the files of a clone.
 #[derive(Debug)]
 pub(crate) struct Files<'f> {
-    clone: &'f Path,
+    work_tree: &'f Path,
     looker: Looker,
     head: Option<Oid>,
     patience: Patience,
@@ -122,14 +122,25 @@ impl<'f> Files<'f> {
         refs: &CloneRefs,
         patience: Patience,
     ) -> Result<Files<'f>, LookError> {
-        let objects = clone.join(".git/objects");
+        Files::of(looks, &refs::open_git(clone)?, clone, refs, patience)
+    }
+
+    /// The same for a git folder that lies elsewhere, as a submodule's does.
+    pub fn of(
+        looks: &Path,
+        git: &Folder,
+        work_tree: &'f Path,
+        refs: &CloneRefs,
+        patience: Patience,
+    ) -> Result<Files<'f>, LookError> {
+        let objects = git.path().join("objects");
         let looker = Looker::new(looks, &[&objects]).map_err(LookError::Own)?;
         let head = refs.head.oid().cloned();
         if let Some(oid) = &head {
             looker.set_head(oid).map_err(LookError::Own)?;
         }
-        copy_index(clone, &looker)?;
-        Ok(Files { clone, looker, head, patience })
+        copy_index(git, &looker)?;
+        Ok(Files { work_tree, looker, head, patience })
     }
 
     /// Runs a git that looks at the files, and gives what it says. An index that git does not take
@@ -139,7 +150,7 @@ impl<'f> Files<'f> {
             self.looker
                 .call(git, verb)
                 .args(arguments)
-                .work_tree(self.clone)
+                .work_tree(self.work_tree)
                 .config("core.untrackedCache", "false")
                 .config("core.splitIndex", "false")
                 .config("status.submoduleSummary", "false")
@@ -156,7 +167,7 @@ impl<'f> Files<'f> {
         };
         let again = match first {
             Err(GitError::TimedOut(_)) => {
-                find_traps(self.clone)?;
+                find_traps(self.work_tree)?;
                 ask(self.patience.second_ms)
             }
             result => result,
@@ -164,7 +175,8 @@ impl<'f> Files<'f> {
         again.map_err(LookError::of_clone)
     }
 
-    fn make_index(&self, git: &Git<'_>) -> Result<(), LookError> {
+    /// Makes the index again from the last commit: then nothing in it can hide a change.
+    pub fn make_index(&self, git: &Git<'_>) -> Result<(), LookError> {
         let index = self.looker.folder().join("index");
         for file in [index.clone(), index.with_extension("lock")] {
             // What is there still is named by git.
@@ -177,8 +189,8 @@ impl<'f> Files<'f> {
         call.limit_ms(self.patience.second_ms).run().map(drop).map_err(LookError::of_clone)
     }
 
-    /// What is changed.
-    pub fn changes(&self, git: &Git<'_>) -> Result<Changes, LookError> {
+    /// What is changed, in the words of git: see [`parse_status`].
+    pub fn status(&self, git: &Git<'_>) -> Result<Vec<u8>, LookError> {
         const STATUS: [&str; 5] = [
             "--porcelain=v2",
             "-z",
@@ -187,8 +199,13 @@ impl<'f> Files<'f> {
             // What lies in a submodule is looked at by a git that would follow its configuration.
             "--ignore-submodules=dirty",
         ];
-        let listing = self.ask(git, "status", &STATUS)?;
-        let mut sum = Sum::new(self.clone)?;
+        self.ask(git, "status", &STATUS)
+    }
+
+    /// What is changed.
+    pub fn changes(&self, git: &Git<'_>) -> Result<Changes, LookError> {
+        let listing = self.status(git)?;
+        let mut sum = Sum::new(self.work_tree)?;
         let mut changes = Changes {
             entries: Vec::new(),
             count: 0,
@@ -218,8 +235,7 @@ pub(crate) fn changes(
 
 /// Copies what git needs of a clone to tell what is changed: an index that is not there or has no
 /// beginning of one is made again.
-fn copy_index(clone: &Path, looker: &Looker) -> Result<(), LookError> {
-    let git = refs::open_git(clone)?;
+fn copy_index(git: &Folder, looker: &Looker) -> Result<(), LookError> {
     // Only what is untracked depends on it.
     if let Some(info) = git.folder("info")?
         && let Some(bytes) = info.read("exclude", limits::GIT_FILE_BYTES_MAX)?
@@ -251,7 +267,7 @@ fn copy_index(clone: &Path, looker: &Looker) -> Result<(), LookError> {
 }
 
 /// Reads `status --porcelain=v2 -z`: what it says of each path.
-fn parse_status(listing: &[u8]) -> impl Iterator<Item = (ChangeKind, &[u8])> {
+pub(super) fn parse_status(listing: &[u8]) -> impl Iterator<Item = (ChangeKind, &[u8])> {
     listing.split(|byte| *byte == 0).filter_map(|record| {
         let (kind, fields) = match record.first()? {
             b'1' => (ChangeKind::Changed, 8),

@@ -28,9 +28,14 @@ pub(super) fn read_small(path: &Path) -> io::Result<String> {
 }
 
 /// Moves a folder to another name beside it, which lasts when this returns.
+pub(super) fn rename_durably(from: &Path, to: &Path) -> Result<(), GitError> {
+    rename(from, to)?;
+    sync_folder_of(to).map_err(|error| trouble::cannot(&format!("sync {}", to.display()), &error))
+}
+
+/// Moves a folder to another name beside it.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), GitError> {
-    let renamed = fs::rename(from, to).and_then(|()| sync_folder_of(to));
-    renamed.map_err(|error| {
+    fs::rename(from, to).map_err(|error| {
         trouble::cannot(&format!("rename {} to {}", from.display(), to.display()), &error)
     })
 }

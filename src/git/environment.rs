@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::job::limits;
+use crate::process::command;
 
 /// What every git is told. A user's own settings, `core.hooksPath` above all, give way to these.
 pub(super) const SETTINGS: [(&str, &str); 16] = [
@@ -181,6 +182,19 @@ pub(super) fn remove_others(command: &mut Command) {
             command.env_remove(name);
         }
     }
+}
+
+/// A git in a folder of the user's own, with what they set: for `git --version`, for who they are,
+/// and for a repository that kugetsu has just made itself. It asks nobody anything either.
+pub(crate) fn plain_git(folder: &Path) -> Command {
+    let mut git = command("git");
+    remove_others(&mut git);
+    git.current_dir(folder).envs(ENVIRONMENT).env("GIT_ALLOW_PROTOCOL", "file");
+    if let Some(above) = folder.parent() {
+        // A folder that is no repository is no reason to work in one around it.
+        git.env("GIT_CEILING_DIRECTORIES", above);
+    }
+    git
 }
 
 #[cfg(test)]

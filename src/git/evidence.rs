@@ -173,8 +173,11 @@ impl Evidence {
 
     fn make_or_mend(&self) -> io::Result<()> {
         let mirrored = self.mirror.join("objects");
-        if !self.folder.join("objects").is_dir() {
+        if !self.folder.is_dir() {
             return self.make(&mirrored);
+        }
+        for name in ["objects/info", "objects/pack"] {
+            fs::create_dir_all(self.folder.join(name))?;
         }
         // Files that a crash left empty hold nothing that could be lost with them.
         let alternates = looker::alternates(&[&mirrored])?;
@@ -192,7 +195,11 @@ impl Evidence {
                 fs::rename(&draft, &path)?;
             }
         }
-        fs::create_dir_all(self.folder.join("refs"))
+        let refs = self.folder.join("refs");
+        if refs.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir()) {
+            fs::remove_file(&refs)?;
+        }
+        fs::create_dir_all(refs)
     }
 
     /// Made beside its place and renamed when whole, so that what is there is whole.
@@ -208,7 +215,7 @@ impl Evidence {
             // What it was is elsewhere now, and there is nothing left to remove.
             Ok(()) => drop(draft.keep()),
             // Another process was first.
-            Err(_) if self.folder.join("objects").is_dir() => return Ok(()),
+            Err(_) if self.folder.is_dir() => return Ok(()),
             Err(error) => return Err(error),
         }
         fs::File::open(parent)?.sync_all()
@@ -311,6 +318,7 @@ impl Evidence {
         Ok(commits)
     }
 
+    /// What does not fit to what is there already is brought whole, which mends that too.
     fn transfer(
         &self,
         git: &Git<'_>,
@@ -318,10 +326,26 @@ impl Evidence {
         oids: &BTreeSet<&Oid>,
         known: &[Oid],
     ) -> Result<(), LookError> {
-        let mut revisions = String::new();
-        for oid in oids {
-            revisions.push_str(&format!("{oid}\n"));
+        match self.transfer_pack(git, looker, oids, known) {
+            Err(GitError::Damaged(why) | GitError::Refused(why)) if is_of_receiver(&why) => {
+                if is_unsound(&why) {
+                    return Err(Unreadable::Hostile(why).into());
+                }
+                tracing::warn!(why, "a pack does not fit; all is brought");
+                self.transfer_pack(git, looker, oids, &[]).map_err(LookError::of_clone)
+            }
+            result => result.map_err(LookError::of_clone),
         }
+    }
+
+    fn transfer_pack(
+        &self,
+        git: &Git<'_>,
+        looker: &Looker,
+        oids: &BTreeSet<&Oid>,
+        known: &[Oid],
+    ) -> Result<(), GitError> {
+        let mut revisions: String = oids.iter().map(|oid| format!("{oid}\n")).collect();
         for oid in known.iter().take(limits::KNOWN_TIPS_MAX) {
             revisions.push_str(&format!("^{oid}\n"));
         }
@@ -340,14 +364,7 @@ impl Evidence {
             .config("core.fsyncMethod", "fsync")
             .limit_ms(limits::EVIDENCE_MS_MAX)
             .guarded();
-        match git.pipe(pack, index) {
-            Ok(_) => Ok(()),
-            // What does not fit together is the clone's: what is there already was checked.
-            Err(GitError::Refused(why)) if why.contains("fsck error") => {
-                Err(Unreadable::Hostile(why).into())
-            }
-            Err(error) => Err(LookError::of_clone(error)),
-        }
+        git.pipe(pack, index).map(drop)
     }
 
     /// Changes references, all or none, and syncs them.
@@ -437,9 +454,13 @@ impl Evidence {
 
     /// Makes one pack of many, without what no reference leads to.
     pub fn tidy(&self, git: &Git<'_>) -> Result<(), GitError> {
+        self.tidy_from(git, limits::EVIDENCE_PACKS_MAX)
+    }
+
+    fn tidy_from(&self, git: &Git<'_>, packs_min: usize) -> Result<(), GitError> {
         let packs = fs::read_dir(self.objects().join("pack")).into_iter().flatten().flatten();
         let is_pack = |entry: &fs::DirEntry| entry.path().extension() == Some(OsStr::new("pack"));
-        if packs.filter(is_pack).count() < limits::EVIDENCE_PACKS_MAX {
+        if packs.filter(is_pack).count() < packs_min {
             return Ok(());
         }
         git.call(&self.folder, "repack")
@@ -487,6 +508,16 @@ impl Evidence {
         let why = "there are too many damaged ones beside it (look at them, and remove them)";
         Err(io::Error::other(why))
     }
+}
+
+/// Whether it was the git that took a pack that complained, not the one that made it.
+fn is_of_receiver(why: &str) -> bool {
+    why.starts_with("git index-pack")
+}
+
+/// Whether the contents of an object were found to be such as git refuses to work with.
+fn is_unsound(why: &str) -> bool {
+    why.contains("error: object ") || why.contains("fsck error")
 }
 
 fn own(unreadable: &Unreadable) -> LookError {

@@ -142,15 +142,15 @@ pub(crate) fn make_anew(
     let (unfinished, state) = make_beside(git, mirror, remote)?;
     let aside = mirror.with_extension("git.damaged");
     disk::remove_all(&aside)?;
-    disk::rename(mirror, &aside)?;
-    disk::rename(&unfinished, mirror)?;
+    disk::rename_durably(mirror, &aside)?;
+    disk::rename_durably(&unfinished, mirror)?;
     Ok(state)
 }
 
 fn make(git: &Git<'_>, mirror: &Path, remote: &Remote<'_>) -> Result<RemoteState, GitError> {
     let (unfinished, state) = make_beside(git, mirror, remote)?;
     failpoint::here("mirror_unfinished");
-    disk::rename(&unfinished, mirror)?;
+    disk::rename_durably(&unfinished, mirror)?;
     Ok(state)
 }
 
@@ -278,6 +278,11 @@ fn pause(git: &Git<'_>, pause_ms: u64) -> Result<(), GitError> {
         Err(RecvTimeoutError::Disconnected) => Err(GitError::Stopped(Stop::Shutdown)),
         Err(RecvTimeoutError::Timeout) => Ok(()),
     }
+}
+
+/// The branches of the remote, as they were when it was fetched last.
+pub(crate) fn heads(git: &Git<'_>, mirror: &Path) -> Result<BTreeMap<BranchName, Oid>, GitError> {
+    references(git, mirror).map(|(heads, _)| heads)
 }
 
 /// Branches of the remote, and the id of its head.

@@ -26,10 +26,12 @@ mod nasty;
 pub(crate) mod new_work;
 mod patches;
 pub(crate) mod refs;
+pub(crate) mod removal;
 pub(crate) mod running;
 #[cfg(test)]
 mod trial;
 pub(crate) mod trouble;
+pub(crate) mod unsaved;
 pub(crate) mod version;
 
 use std::fmt;

@@ -107,6 +107,15 @@ const CONFIGURATION: &str = r#"
     packObjectsHook = PLACE/hook
 [bundle]
     version = 2
+[filter "lfs"]
+    process = PLACE/planted
+    smudge = PLACE/planted
+    required = true
+[filter "fails"]
+    smudge = false
+    required = true
+[filter "works"]
+    smudge = tr a-z A-Z
 [alias]
     fetch = !sleep 600
     config = !sleep 600

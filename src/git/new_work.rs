@@ -224,8 +224,8 @@ fn judge_commits(
     if growth != Growth::Only
         && let Some(fork) = comparison.merge_base(after, question.base)?
     {
-        let has_own = !comparison.is_ancestor(from, question.base)?;
-        is_on_newer_base = has_own && !comparison.is_ancestor(&fork, from)?;
+        is_on_newer_base =
+            !comparison.is_ancestor(&fork, from)? && has_own(comparison, from, question.base)?;
         if comparison.merge_base(from, &fork)?.is_some()
             && comparison.merged_tree(from, &fork)?.as_ref() == Some(tree_after)
         {
@@ -247,6 +247,15 @@ fn judge_commits(
     })
 }
 
+/// Whether a branch has anything that its base does not have, and not only commits.
+fn has_own(comparison: &Comparison<'_>, tip: &Oid, base: &Oid) -> Result<bool, LookError> {
+    let Some(fork) = comparison.merge_base(tip, base)? else {
+        return Ok(true);
+    };
+    let trees = [tip, &fork].map(|oid| format!("{oid}^{{tree}}"));
+    Ok(&fork != tip && comparison.resolve(&trees)?.windows(2).any(|pair| pair[0] != pair[1]))
+}
+
 fn updated_if(is_on_newer_base: bool) -> BranchOutcome {
     match is_on_newer_base {
         true => BranchOutcome::Updated,
@@ -254,13 +263,13 @@ fn updated_if(is_on_newer_base: bool) -> BranchOutcome {
     }
 }
 
-fn oids_of(commits: &[Commit]) -> Vec<&Oid> {
+pub(super) fn oids_of(commits: &[Commit]) -> Vec<&Oid> {
     commits.iter().map(|commit| &commit.oid).collect()
 }
 
 /// How many commits have patches that the others do not have. Merges count only where nothing else
 /// does, if somebody had a hand in them.
-fn count_fresh(
+pub(super) fn count_fresh(
     comparison: &Comparison<'_>,
     commits: &[Commit],
     paths: &BTreeMap<Oid, Paths>,

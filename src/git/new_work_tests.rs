@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::git::evidence::{AttemptOf, Replacing, Slot};
-use crate::git::trial::Trial;
+use crate::git::trial::{Trial, in_parallel};
 use crate::job::JobId;
 
 /// What an agent does in a clone, in one line for each trial:
@@ -52,10 +52,11 @@ merge of another branch into work | c x 1 | upon other o 1; git fetch -q; git me
 merge with conflicts settled | c src/a.txt 1 2 3 4 x 6 7 8 9 | up src/a.txt 1 2 3 4 y 6 7 8 9; git fetch -q; merge origin/main; printf '%s\n' 1 2 3 4 xy 6 7 8 9 > src/a.txt; git commit -qam merged | new 1
 merge with something slipped in | c x 1 | up u 1; git fetch -q; git merge -q --no-commit --no-ff origin/main; echo evil > e; git add e; git commit -qm merged | new 1
 merge that keeps ours | c x 1 | up u 1; git fetch -q; git merge -q -s ours --no-edit origin/main | nothing
-merge of three | c x 1 | upon other o 1; up u 1; git fetch -q; git merge -q --no-edit origin/main origin/other | nothing
+merge of three | c x 1 | upon other o 1; up u 1; git fetch -q; git merge -q --no-edit origin/main origin/other | updated
 work after a squash merge | c x 1; up x 1 | git fetch -q; git merge -q --no-edit origin/main; c y 1 | new 1
 rebase after a squash merge | c x 1; up x 1 | git fetch -q; git rebase -q origin/main 2>/dev/null | nothing rewritten
-merge after a squash merge | c x 1; up x 1 | git fetch -q; git merge -q --no-edit origin/main | updated
+merge after a squash merge | c x 1; up x 1; up u 1 | git fetch -q; git merge -q --no-edit origin/main | updated
+merge of the same | c x 1; up x 1 | git fetch -q; git merge -q --no-edit origin/main | nothing
 pushed by the agent | | c x 1; git push -q origin issue-1 | new 1
 pushed by the agent to another branch | | c x 1; git push -q origin HEAD:other | new 1
 pushed to an address | | c x 1; git push -q $T/origin.git issue-1 | new 1
@@ -65,13 +66,13 @@ forced | c x 1; git push -q origin issue-1 | git commit -q --amend -m other; ech
 a reviewer's commits pulled | git push -q origin issue-1 | upon issue-1 r 1; git pull -q origin issue-1 | nothing
 a reviewer's commits and work | git push -q origin issue-1 | upon issue-1 r 1; git pull -q origin issue-1; c x 1 | new 1
 detached | | git checkout -q --detach; c x 1 | nothing at HEAD 1 ahead
-on main | | git checkout -q -b main; c x 1 | nothing at refs/heads/main 1 ahead
+on main | | git checkout -q main; c x 1 | nothing at refs/heads/main 1 ahead
 on a branch of its own | | git checkout -q -b mine; c x 1; git checkout -q issue-1 | nothing at refs/heads/mine 1 ahead
 on a branch beside work | c y 1 | git checkout -q -b mine origin/main; c x 1 | nothing at refs/heads/mine 1
 on both | | git branch mine; c y 1; git checkout -q mine; c x 1 | new 1 at refs/heads/mine 1
 a backup of the branch | c x 1 | git branch backup; up u 1; git fetch -q; git rebase -q origin/main | updated rewritten
-a backup of new work | | c x 1; git branch backup; git commit -q --amend -m other | new 1 rewritten=no
-pulled main | | up u 1; git checkout -q -b main origin/main; git pull -q origin main | nothing
+a backup of new work | | c x 1; git branch backup; git commit -q --amend -m other | new 1
+pulled main | | up u 1; git checkout -q main; git pull -q origin main | nothing
 pushed from a detached HEAD | | git checkout -q --detach; c x 1; git push -q origin HEAD:refs/heads/other; git checkout -q issue-1 | nothing at refs/remotes/origin/other 1 ahead
 in an added worktree | | git worktree add -q --detach $T/added; cd $T/added; c x 1 | nothing at worktrees/added/HEAD 1 ahead
 the branch renamed | | c x 1; git branch -m renamed | nothing rewritten at refs/heads/renamed 1 ahead
@@ -217,7 +218,8 @@ fn check(row: &[&str]) -> Result<(), String> {
 }
 
 fn check_all(table: &str) {
-    let wrong: Vec<String> = rows(table).filter_map(|row| check(&row).err()).collect();
+    let rows: Vec<Vec<&str>> = rows(table).collect();
+    let wrong = in_parallel(&rows, |row| check(row).err());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -147,13 +147,47 @@ impl<'c> Comparison<'c> {
     /// What each commit changes, as a fingerprint that is the same wherever it is applied.
     pub fn patches(&self, commits: &[&Oid]) -> Result<BTreeMap<Oid, String>, LookError> {
         let call = self
-            .diff_tree(commits, &["-p", "-U0", "--full-index", "--no-ext-diff", "--no-textconv"])
-            .args(["--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short"])
-            .args(["--diff-algorithm=myers", "--no-indent-heuristic"])
+            .diff_tree(commits, &PATCH)
             .config("core.bigFileThreshold", limits::COMPARED_FILE_BYTES_MAX.to_string())
             .config("core.attributesFile", "/dev/null")
             .output_max(limits::COMPARED_PATCHES_BYTES_MAX);
         Ok(parse_patches(&call.run().map_err(of_evidence)?))
+    }
+
+    /// What lies between two commits, as a fingerprint like those of [`Comparison::patches`].
+    pub fn patch_between(&self, from: &Oid, to: &Oid) -> Result<String, LookError> {
+        let call = self
+            .call("diff-tree")
+            .args(["-r", "--no-renames", "--ignore-submodules=none"])
+            .args(PATCH)
+            .args([from.as_str(), to.as_str()])
+            .config("core.bigFileThreshold", limits::COMPARED_FILE_BYTES_MAX.to_string())
+            .config("core.attributesFile", "/dev/null")
+            .output_max(limits::COMPARED_PATCHES_BYTES_MAX);
+        let mut text = format!("{to}\n").into_bytes();
+        text.extend_from_slice(&call.run().map_err(of_evidence)?);
+        Ok(parse_patches(&text).remove(to).unwrap_or_default())
+    }
+
+    /// The paths that lie between two commits.
+    pub fn paths_between(&self, from: &Oid, to: &Oid) -> Result<Paths, LookError> {
+        let call = self
+            .call("diff-tree")
+            .args(["-r", "--no-renames", "--ignore-submodules=none", "--name-only", "-z"])
+            .args([from.as_str(), to.as_str()])
+            .output_max(limits::COMPARED_PATHS_BYTES_MAX);
+        let listing = call.run().map_err(of_evidence)?;
+        let paths = listing.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+        Ok(paths.map(<[u8]>::to_vec).collect())
+    }
+
+    /// Bytes on disk of what tips lead to and others do not.
+    pub fn bytes(&self, tips: &[&Oid], excluded: &[&Oid]) -> Result<u64, LookError> {
+        let tips = tips.iter().map(|oid| format!("{oid}\n"));
+        let question: String = tips.chain(excluded.iter().map(|oid| format!("^{oid}\n"))).collect();
+        let call = self.call("rev-list").args(["--stdin", "--objects", "--disk-usage"]);
+        let text = call.input(question).text().map_err(of_evidence)?;
+        text.parse().map_err(|_| strange("rev-list"))
     }
 
     fn diff_tree(&self, commits: &[&Oid], options: &[&str]) -> Call<'c> {
@@ -164,6 +198,21 @@ impl<'c> Comparison<'c> {
             .input(question)
     }
 }
+
+/// A patch that no program, no colour and no user's setting has changed.
+const PATCH: [&str; 11] = [
+    "-p",
+    "-U0",
+    "--full-index",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--submodule=short",
+    "--diff-algorithm=myers",
+    "--no-indent-heuristic",
+];
 
 /// Which commits are meant.
 #[derive(Debug, Clone, Copy)]

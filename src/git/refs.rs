@@ -99,9 +99,13 @@ pub(crate) struct CloneRefs {
 impl CloneRefs {
     /// Vets and reads a clone, by the folder that has its `.git`.
     pub fn read(folder: &Path) -> Result<CloneRefs, Unreadable> {
-        let git = open_git(folder)?;
-        vet(&git)?;
-        read_refs(&git)
+        CloneRefs::read_git(&open_git(folder)?)
+    }
+
+    /// The same for a git folder, wherever its files are.
+    pub fn read_git(git: &Folder) -> Result<CloneRefs, Unreadable> {
+        vet(git)?;
+        read_refs(git)
     }
 
     /// What a reference names, by its full name.
@@ -252,7 +256,7 @@ enum Value {
 type Values = BTreeMap<Vec<u8>, Value>;
 
 /// Reads what a vetted clone names.
-pub(super) fn read_refs(git: &Folder) -> Result<CloneRefs, Unreadable> {
+fn read_refs(git: &Folder) -> Result<CloneRefs, Unreadable> {
     let mut values = Values::new();
     if let Some(bytes) = git.read("packed-refs", limits::PACKED_REFS_BYTES_MAX)? {
         parse_packed(&bytes, &mut values).map_err(|why| damaged(git, "packed-refs", why))?;

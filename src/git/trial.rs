@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crossbeam_channel::{Receiver, never};
 use tempfile::TempDir;
@@ -19,7 +21,7 @@ use crate::process::command;
 const PRELUDE: &str = r#"
 set -e
 c() { f=$1; shift; mkdir -p "$(dirname "$f")"; printf '%s\n' "$@" > "$f"; git add -A -- "$f"; git commit -qm "$f: $*"; }
-upon() { b=$1; shift; (cd "$T/seed"; git fetch -q origin; git checkout -q -B "$b" "origin/$b" 2>/dev/null || git checkout -q -B "$b" origin/main; c "$@"; git push -q origin "HEAD:refs/heads/$b"); }
+upon() { b=$1; shift; (cd "$T/seed"; GIT_COMMITTER_NAME="Somebody else"; git fetch -q origin; git checkout -q -B "$b" "origin/$b" 2>/dev/null || git checkout -q -B "$b" origin/main; c "$@"; git push -q origin "HEAD:refs/heads/$b"); }
 up() { upon main "$@"; }
 merge() { git merge -q "$@" >/dev/null 2>&1 || true; }
 "#;
@@ -44,7 +46,7 @@ fn template() -> &'static Path {
             cd seed; git config remote.origin.url ../origin.git; git checkout -q -b main
             c README one two three four five; c src/a.txt 1 2 3 4 5 6 7 8 9; c .gitignore '*.ignored' ignored/
             git push -q origin main; git push -q origin main:refs/heads/side
-            cd "$T"; git clone -q --mirror origin.git mirror.git
+            cd "$T"; git clone -q --mirror origin.git mirror.git; git -C mirror.git config remote.origin.url ../origin.git
             git clone -q --template= --no-tags --no-checkout -b main mirror.git clone
             cd clone; git config remote.origin.url ../origin.git
             mkdir -p .git/info .git/hooks
@@ -57,6 +59,10 @@ fn template() -> &'static Path {
 }
 
 fn run_script(trial: &Path, folder: &Path, script: &str) -> String {
+    try_script(trial, folder, script).unwrap_or_else(|words| panic!("{script}\n{words}"))
+}
+
+fn try_script(trial: &Path, folder: &Path, script: &str) -> Result<String, String> {
     let mut shell = command("sh");
     shell.arg("-c").arg(format!("{PRELUDE}\n{script}")).current_dir(folder).env("T", trial);
     for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"] {
@@ -69,9 +75,10 @@ fn run_script(trial: &Path, folder: &Path, script: &str) -> String {
     shell.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "protocol.file.allow");
     shell.env("GIT_CONFIG_VALUE_0", "always").env("GIT_EDITOR", "true");
     let output = shell.output().unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}\n{words}");
-    String::from_utf8_lossy(&output.stdout).trim_end().into()
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim_end().into()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 impl Trial {
@@ -110,6 +117,11 @@ impl Trial {
         run_script(self.folder.path(), &self.clone(), script)
     }
 
+    /// The same, with what went wrong.
+    pub fn try_run(&self, script: &str) -> Result<String, String> {
+        try_script(self.folder.path(), &self.clone(), script)
+    }
+
     pub fn oid(&self, expression: &str) -> Oid {
         self.run(&format!("git rev-parse --verify '{expression}'")).parse().unwrap()
     }
@@ -131,4 +143,23 @@ impl Trial {
     pub fn canary(&self) -> Option<String> {
         fs::read_to_string(self.path("canary")).ok()
     }
+}
+
+/// Does something with each row on a few threads, and gives what came of it.
+pub(super) fn in_parallel<R: Sync>(
+    rows: &[R],
+    check: impl Fn(&R) -> Option<String> + Sync,
+) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+            found.extend(check(row));
+        }
+        found
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    })
 }

@@ -1,6 +1,6 @@
 //! A worker's right to a job, and the process that works on it.
 
-use crate::job::{Token, WorkerId};
+use crate::job::{AgentKey, Token, WorkerId};
 use crate::time::Timestamp;
 
 /// A worker's right to a job, until a time.
@@ -20,6 +20,11 @@ pub struct Lease {
     pub run: Option<Run>,
     /// Somebody wants the job called off: whatever is reported at the end, it ends as cancelled.
     pub cancel_requested: bool,
+    /// The agent command that the worker runs, if it has said so.
+    pub agent: Option<AgentKey>,
+    /// Its agent has ended, and how cannot be read yet: why, in words. It does not count against
+    /// the cap then.
+    pub judging: Option<String>,
 }
 
 /// The process that holds an agent: the shim of one run.

@@ -19,8 +19,6 @@ pub const ATTEMPTS_MAX: u32 = 100;
 pub const LOST_MAX: u32 = 3;
 /// How often an agent may fail to start before its job ends as `start_failed`.
 pub const START_FAILED_MAX: u32 = 5;
-/// How often a job may be deferred before it ends as `deferred`.
-pub const DEFERRED_MAX: u32 = 100;
 /// First pause before a retry, unless configured; it doubles with each failure.
 pub const BACKOFF_MS_FIRST: u64 = 30_000;
 /// Longest pause before a retry.
@@ -89,8 +87,6 @@ pub const SESSION_POLL_MS_MAX: u64 = 10_000;
 pub const SESSION_SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a log that is read as one, in bytes.
 pub const LOG_LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Longest line of a log in which an agent's usage is looked for, in bytes.
-pub const METER_LINE_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of the end of a log that grew too large, in bytes.
 pub const LOG_TAIL_BYTES: u64 = 64 * 1024;
 /// Looks at a quiet agent's processor time in the time after which it counts as idle.
@@ -193,14 +189,8 @@ pub const ENDING_UNHEARD_MS: u64 = 5_000;
 pub const PLACE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Files of an agent's own log that are followed.
 pub const OWN_LOGS_MAX: usize = 8;
-/// What is read of an agent's own log at once, and the longest line in it, in bytes.
+/// What is read of an agent's own log at once, in bytes.
 pub const OWN_LOG_BYTES_MAX: u64 = 1024 * 1024;
-/// Runs of an agent's own log that are taken for this one.
-pub const OWN_LOG_RUNS_MAX: usize = 100;
-/// Lines of an agent's own log that are kept for the verdict.
-pub const OWN_LOG_LINES_MAX: usize = 20;
-/// What is kept of one of them, in characters.
-pub const OWN_LOG_LINE_CHARS_MAX: usize = 2_000;
 // Secrets and settings.
 
 /// Shortest secret that texts are rid of, in bytes: a shorter one is a part of every text.
@@ -330,5 +320,91 @@ pub const PROVIDER_CLOCK_GRACE_MS: u64 = 5 * 60_000;
 pub const EVENT_TOKENS_MAX: u64 = 1_000_000_000_000;
 /// Most that one event may cost, in millionths; more is no price.
 pub const EVENT_COST_MICROS_MAX: u64 = 1_000_000_000_000;
+// What comes back without cost, and what holds it.
+
+/// How often in a row a job may be put off, or ended from outside, before it waits for a person.
+pub const FREE_IN_A_ROW_MAX: u32 = 100;
+/// Shortest wait of a job that was put off.
+pub const POSTPONED_MS_MIN: u64 = 10_000;
+/// First wait of a job that was put off to no time; it doubles with each time in a row.
+pub const POSTPONED_MS_FIRST: u64 = 5 * 60_000;
+/// Longest wait of a job that was put off to no time.
+pub const POSTPONED_MS_LAST: u64 = 3_600_000;
+/// How far ahead an agent's own word is believed.
+pub const DEFERRED_MS_MAX: u64 = 24 * 3_600_000;
+/// How far ahead a provider's limit is believed.
+pub const PROVIDER_LIMIT_MS_MAX: u64 = 8 * 24 * 3_600_000;
+/// First wait of a job that something outside ended; it doubles with each time in a row.
+pub const INTERRUPTED_MS_FIRST: u64 = 1_000;
+/// Longest wait of a job that something outside ended.
+pub const INTERRUPTED_MS_LAST: u64 = 5 * 60_000;
+/// Agent commands that a queue holds at once; a further one takes the place of the one whose hold
+/// ends first.
+pub const HOLDS_MAX: usize = 100;
+/// Longest key of an agent command, in bytes.
+pub const AGENT_KEY_BYTES_MAX: usize = 100;
+/// Jobs whose end is still to be read that do not count against the cap.
+pub const JUDGING_MAX: u64 = 64;
+/// Longest words for where an attempt's work is, in bytes; longer ones are cut.
+pub const WORK_BYTES_MAX: usize = 200;
+/// Longest name of a commit, in bytes: 64 hexadecimal digits.
+pub const TIP_BYTES_MAX: usize = 64;
+/// Largest number that is believed of what an attempt used up; a larger one counts as nothing.
+pub const USAGE_MAX: u64 = 1_000_000_000_000_000;
+/// Shortest pause between two reads of the store without a wake-up.
+pub const POLL_MS_MIN: u64 = 100;
+/// Shortest lease of a worker.
+pub const LEASE_MS_MIN: u64 = 300;
+/// Pause between two examinations of a machine that is in trouble.
+pub const EXAMINE_MS: u64 = 5_000;
+/// Room beside the queue that an examination asks for, in bytes.
+pub const EXAMINE_BYTES: usize = 4 * 1024 * 1024;
+/// Longest pause before the first examination, when trouble comes back that none of them saw.
+pub const EXAMINE_MS_LAST: u64 = 5 * 60_000;
+/// How far off a provider's next chance may be for an agent to wait for it; beyond, the run is ended
+/// and put off.
+pub const PROVIDER_PATIENCE_MS: u64 = 5 * 60_000;
+/// How long an agent may try a provider that wants a person: one that pays, or logs in.
+pub const PROVIDER_LOGIN_PATIENCE_MS: u64 = 60_000;
+/// Folders and links on the way to a file whose owner is looked at.
+pub const PATH_PARTS_MAX: usize = 200;
 /// Longest question of git's for a credential, in bytes.
 pub const CREDENTIAL_REQUEST_BYTES_MAX: u64 = 64 * 1024;
+
+// agent: attempts, and what they are judged by.
+
+/// Runs of one attempt: the message, once more with a fresh session, a step that brings work onto
+/// the branch, and a reminder.
+pub const ROUNDS_MAX: u32 = 5;
+/// First pause before a run is judged again whose clone could not be read.
+pub const JUDGE_PAUSE_MS_FIRST: u64 = 1_000;
+/// Longest pause before it is judged again.
+pub const JUDGE_PAUSE_MS_MAX: u64 = 60_000;
+/// How long after its end a run is judged again, until it is given up.
+pub const JUDGE_MS_MAX: u64 = 3_600_000;
+/// Longest judging of one run, the wait for others who judge not counted.
+pub const JUDGING_MS_MAX: u64 = 15 * 60_000;
+/// How long a verdict waits for others who add to the evidence of a repository.
+pub const EVIDENCE_LOCK_MS_MAX: u64 = 15 * 60_000;
+/// How long a job waits for others who fetch its repository.
+pub const REPOSITORY_LOCK_MS_MAX: u64 = 30 * 60_000;
+/// Longest preparation of an attempt: fetch, clone, evidence of before.
+pub const PREPARE_MS_MAX: u64 = 45 * 60_000;
+/// Part of the end of an agent's log that is read for the verdict, in bytes.
+pub const TRANSCRIPT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Names that are tried for a branch which the remote leaves no room for.
+pub const BRANCH_NAMES_TRIED_MAX: u32 = 100;
+/// What is read of a shim's own words, in bytes.
+pub const SHIM_WORDS_BYTES_MAX: u64 = 16 * 1024;
+/// Things that would be lost with a clone that are named one by one, of each kind.
+pub const UNSAVED_NAMED_MAX: usize = 200;
+/// Submodules of one clone that are looked into.
+pub const SUBMODULES_MAX: usize = 100;
+/// Trees in which pointers to large files are looked for.
+pub const POINTER_TREES_MAX: usize = 10;
+/// Folders that are entered to remove a tree, one in the other; what lies deeper is moved up first.
+pub const REMOVE_DEPTH_MAX: usize = 64;
+/// Entries of one folder that are removed before it is listed again.
+pub const REMOVE_BATCH_MAX: usize = 10_000;
+/// Names that are tried for a folder that is being removed.
+pub const REMOVE_NAMES_MAX: usize = 1_000;

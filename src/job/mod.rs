@@ -4,6 +4,7 @@
 //! An [`Event`] may change that, or is [`Refused`]. `docs/STATES.md` in the repository has the
 //! picture, and every answer.
 
+mod agent_key;
 mod branch_template;
 mod hosts;
 mod ids;
@@ -23,8 +24,10 @@ mod usage;
 pub(crate) mod why;
 
 use crate::job::new_job::{check_max_attempts, check_message, check_request_id, check_timeout};
+use crate::job::transition::is_commit;
 use crate::time::Timestamp;
 
+pub use agent_key::{AgentKey, Hold};
 pub use branch_template::BranchTemplate;
 pub(crate) use branch_template::check_branch;
 pub use hosts::{Host, Hosts};
@@ -104,7 +107,15 @@ impl Job {
         if self.attempts.len() > limit {
             return Err(format!("a job remembers at most {limit} attempts"));
         }
-        let details = self.attempts.iter().map(|attempt| &attempt.report.detail);
+        let reports = || self.attempts.iter().map(|attempt| &attempt.report);
+        if reports().filter_map(|report| report.tip.as_deref()).any(|tip| !is_commit(tip)) {
+            return Err("a tip is the name of a commit".into());
+        }
+        let limit = limits::WORK_BYTES_MAX;
+        if reports().filter_map(|report| report.work.as_ref()).any(|work| work.len() > limit) {
+            return Err(format!("the place of an attempt's work has at most {limit} bytes"));
+        }
+        let details = reports().map(|report| &report.detail);
         let details = details.chain(self.outcome().map(|outcome| &outcome.detail));
         let limit = limits::DETAIL_BYTES_MAX;
         match details.map(|detail| detail.len()).max() {
@@ -137,6 +148,27 @@ impl Job {
         let is_success = |reason| retry::class(reason) == retry::Class::Success;
         let failed = self.attempts.iter().rev().take_while(|a| !is_success(a.report.reason));
         failed.map(|attempt| attempt.report.commits).sum()
+    }
+
+    /// Number of the first attempt since a user's last retry, whether it was made yet or not. Work
+    /// of earlier ones was judged before.
+    pub fn first_attempt(&self) -> u32 {
+        self.spent.claims_before.saturating_add(1)
+    }
+
+    /// Whether only a person frees the job.
+    pub fn is_held(&self) -> bool {
+        match &self.state {
+            State::Pending(pending) => pending.is_held(),
+            State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
+                false
+            }
+        }
+    }
+
+    /// Whether its agent has ended, and how cannot be read yet.
+    pub fn is_judging(&self) -> bool {
+        self.lease().is_some_and(|lease| lease.judging.is_some())
     }
 
     /// Number of the attempt that runs or ran last, from 1; 0 before the first claim.

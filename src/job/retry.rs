@@ -1,4 +1,4 @@
-//! What a failure costs and how long the next attempt waits.
+//! What the end of an attempt costs, and how long the next one waits.
 
 use crate::job::{Reason, limits};
 
@@ -32,7 +32,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Which budget a failure is paid from.
+/// Who pays for the end of an attempt, and from which budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Not a failure.
@@ -45,15 +45,19 @@ pub enum Class {
     Lost,
     /// The agent did not come up: a small budget of its own.
     StartFailed,
-    /// Later, please: a large budget of its own.
-    Deferred,
+    /// Later, please: free, with a pause; after many in a row a person decides.
+    Postponed,
+    /// The agent command cannot work until a person has seen to it: free.
+    Login,
+    /// Something outside ended it: free, with a pause; after many in a row a person decides.
+    Interrupted,
     /// Called off.
     Cancelled,
-    /// Put back, free of charge.
+    /// Put back by a worker that looks before it claims again: free, and due at once.
     Free,
 }
 
-/// The budget of each reason.
+/// The class of each reason.
 pub fn class(reason: Reason) -> Class {
     match reason {
         Reason::Done | Reason::Updated => Class::Success,
@@ -72,9 +76,9 @@ pub fn class(reason: Reason) -> Class {
         | Reason::CostLimit => Class::Terminal,
         Reason::Lost => Class::Lost,
         Reason::StartFailed => Class::StartFailed,
-        Reason::Deferred | Reason::ProviderLimit | Reason::ProviderLogin | Reason::Interrupted => {
-            Class::Deferred
-        }
+        Reason::Deferred | Reason::ProviderLimit => Class::Postponed,
+        Reason::ProviderLogin => Class::Login,
+        Reason::Interrupted => Class::Interrupted,
         Reason::Cancelled => Class::Cancelled,
         Reason::Shutdown | Reason::Machine => Class::Free,
     }
@@ -84,10 +88,35 @@ pub fn class(reason: Reason) -> Class {
 ///
 /// `failures` counts from 1. The same seed gives the same pause.
 pub fn backoff_ms(failures: u32, policy: &RetryPolicy, seed: u64) -> u64 {
-    let doublings = failures.saturating_sub(1).min(32);
-    let full =
-        policy.backoff_ms_first.saturating_mul(1 << doublings).min(policy.backoff_ms_max).max(1);
+    let full = doubled(policy.backoff_ms_first, policy.backoff_ms_max, failures).max(1);
     full / 2 + mix(seed) % (full - full / 2 + 1)
+}
+
+/// How long a job waits that was put off, in milliseconds.
+///
+/// `named_ms` is how far away the time is that the agent or its provider named; one that has passed
+/// is as good as none. `in_a_row` counts from 1.
+pub fn postponed_ms(reason: Reason, named_ms: Option<u64>, in_a_row: u32) -> u64 {
+    let max = match class(reason) {
+        // What a provider says of its limits was recognised; an agent may say anything.
+        Class::Postponed if reason == Reason::ProviderLimit => limits::PROVIDER_LIMIT_MS_MAX,
+        _ => limits::DEFERRED_MS_MAX,
+    };
+    match named_ms {
+        Some(named) if named > 0 => named.clamp(limits::POSTPONED_MS_MIN, max),
+        Some(_) | None => doubled(limits::POSTPONED_MS_FIRST, limits::POSTPONED_MS_LAST, in_a_row),
+    }
+}
+
+/// How long a job waits that something outside ended, in milliseconds. `in_a_row` counts from 1.
+pub fn interrupted_ms(in_a_row: u32) -> u64 {
+    doubled(limits::INTERRUPTED_MS_FIRST, limits::INTERRUPTED_MS_LAST, in_a_row)
+}
+
+/// `first`, doubled with each time after the first one, up to a bound.
+fn doubled(first: u64, max: u64, times: u32) -> u64 {
+    let doublings = times.saturating_sub(1).min(32);
+    first.saturating_mul(1 << doublings).min(max)
 }
 
 /// The finalizer of splitmix64 (Steele, Lea, Flood 2014): spreads a seed over all 64 bits.

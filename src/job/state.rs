@@ -104,10 +104,17 @@ impl FromStr for StateKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pending {
-    /// Due from this time on.
+    /// Due from this time on; [`Timestamp::NEVER`] is not before a person frees the job.
     pub run_at: Timestamp,
     /// Since when it is pending: enqueued, put back, or retried.
     pub since: Timestamp,
+}
+
+impl Pending {
+    /// Whether only a person frees the job: by a retry, or by an edit of its time.
+    pub fn is_held(&self) -> bool {
+        self.run_at == Timestamp::NEVER
+    }
 }
 
 /// How a job ended.

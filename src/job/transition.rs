@@ -4,8 +4,8 @@
 
 use crate::job::retry::{self, Class, RetryPolicy};
 use crate::job::{
-    Attempt, Edit, Job, Lease, Outcome, Pending, Reason, Report, Run, Spent, State, StateKind,
-    Token, WorkerId, limits, order,
+    AgentKey, Attempt, Edit, Job, Lease, Outcome, Pending, Reason, Report, Run, Spent, State,
+    StateKind, Token, WorkerId, limits, order,
 };
 use crate::time::Timestamp;
 
@@ -22,6 +22,8 @@ pub enum Event {
         token: Token,
         /// How long the lease holds unless renewed, in milliseconds.
         lease_ms: u64,
+        /// The agent command that the worker runs, if it says so.
+        agent: Option<AgentKey>,
     },
     /// The agent's process is known and about to be let go.
     Start {
@@ -36,6 +38,13 @@ pub enum Event {
         token: Token,
         /// How long the lease holds from now, in milliseconds.
         lease_ms: u64,
+    },
+    /// The agent has ended, and how cannot be read now: the job stays notified until it can.
+    Judge {
+        /// The lease it acts under.
+        token: Token,
+        /// Why it cannot be read, in words.
+        why: String,
     },
     /// The attempt is over.
     Finish {
@@ -97,9 +106,12 @@ pub enum Refused {
 /// What `event` makes of `job` at `now`.
 pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
     match event {
-        Event::Claim { worker, token, lease_ms } => claim(job, worker, token, lease_ms, now),
+        Event::Claim { worker, token, lease_ms, agent } => {
+            claim(job, Claim { worker, token, lease_ms, agent }, now)
+        }
         Event::Start { token, run } => start(job, token, run),
         Event::Renew { token, lease_ms } => renew(job, token, lease_ms, now),
+        Event::Judge { token, why } => judge(job, token, why),
         Event::Finish { token, report, policy, seed } => {
             let lease = held(job, token)?;
             Ok(Next::Changed(Box::new(end(job, lease, report, &policy, seed, now))))
@@ -118,25 +130,29 @@ pub fn apply(job: &Job, event: Event, now: Timestamp) -> Result<Next, Refused> {
     }
 }
 
-fn claim(
-    job: &Job,
+/// What a claim brings along.
+struct Claim {
     worker: WorkerId,
     token: Token,
     lease_ms: u64,
-    now: Timestamp,
-) -> Result<Next, Refused> {
+    agent: Option<AgentKey>,
+}
+
+fn claim(job: &Job, claim: Claim, now: Timestamp) -> Result<Next, Refused> {
     match &job.state {
         State::Pending(_) if !order::is_due(job, now) => Err(Refused::NotDue),
         State::Pending(_) => {
             let mut next = job.clone();
             next.spent.claims += 1;
             next.state = State::Notified(Lease {
-                worker,
-                token,
+                worker: claim.worker,
+                token: claim.token,
                 claimed_at: now,
-                expires_at: now.plus_ms(lease_ms),
+                expires_at: now.plus_ms(claim.lease_ms),
                 run: None,
                 cancel_requested: false,
+                agent: claim.agent,
+                judging: None,
             });
             Ok(Next::Changed(Box::new(next)))
         }
@@ -152,7 +168,8 @@ fn start(job: &Job, token: Token, run: Run) -> Result<Next, Refused> {
         Some(known) if *known == run => Ok(Next::AlreadySo),
         Some(known) if known.round >= run.round => Err(Refused::HasRun),
         Some(_) | None => {
-            let lease = Lease { run: Some(run), ..lease.clone() };
+            // An agent is at work again.
+            let lease = Lease { run: Some(run), judging: None, ..lease.clone() };
             Ok(changed(job, State::Notified(lease)))
         }
     }
@@ -166,6 +183,15 @@ fn renew(job: &Job, token: Token, lease_ms: u64, now: Timestamp) -> Result<Next,
         return Ok(Next::AlreadySo);
     }
     Ok(changed(job, State::Notified(Lease { expires_at, ..lease.clone() })))
+}
+
+fn judge(job: &Job, token: Token, mut why: String) -> Result<Next, Refused> {
+    let lease = held(job, token)?;
+    cut(&mut why, limits::DETAIL_BYTES_MAX);
+    if lease.judging.as_ref() == Some(&why) {
+        return Ok(Next::AlreadySo);
+    }
+    Ok(changed(job, State::Notified(Lease { judging: Some(why), ..lease.clone() })))
 }
 
 fn cancel(job: &Job, now: Timestamp) -> Result<Next, Refused> {
@@ -188,13 +214,22 @@ fn cancel(job: &Job, now: Timestamp) -> Result<Next, Refused> {
     }
 }
 
+/// A job that has ended starts anew. One that is held goes on where it was: its attempts so far and
+/// their work belong to it.
 fn retry_again(job: &Job, now: Timestamp) -> Result<Next, Refused> {
     match &job.state {
+        State::Pending(pending) if pending.is_held() => {
+            let mut next = job.clone();
+            next.spent = job.spent.without_row();
+            next.state = State::Pending(Pending { run_at: now, since: now });
+            Ok(Next::Changed(Box::new(next)))
+        }
         State::Pending(_) => Ok(Next::AlreadySo),
         State::Notified(_) => Err(Refused::Wrong(StateKind::Notified)),
         State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
             let mut next = job.clone();
-            next.spent = Spent { claims: job.spent.claims, ..Spent::default() };
+            let claims = job.spent.claims;
+            next.spent = Spent { claims, claims_before: claims, ..Spent::default() };
             next.state = State::Pending(Pending { run_at: now, since: now });
             Ok(Next::Changed(Box::new(next)))
         }
@@ -210,6 +245,9 @@ fn change(job: &Job, edit: Edit) -> Result<Next, Refused> {
     next.priority = edit.priority.unwrap_or(next.priority);
     next.timeout_ms = edit.timeout_ms.or(next.timeout_ms);
     let run_at = edit.run_at.unwrap_or(pending.run_at);
+    if pending.is_held() && run_at != pending.run_at {
+        next.spent = job.spent.without_row();
+    }
     next.state = State::Pending(Pending { run_at, since: pending.since });
     Ok(if next == *job { Next::AlreadySo } else { Next::Changed(Box::new(next)) })
 }
@@ -243,25 +281,20 @@ fn end(
     if lease.cancel_requested {
         report.reason = Reason::Cancelled;
     }
-    cut(&mut report.detail);
-    let reason = report.reason;
-    let outcome = Outcome { reason, detail: report.detail.clone(), finished_at: now };
-    next.state = match (retry::class(reason), charge(&mut next.spent, job, reason, policy)) {
-        (Class::Success, _) => State::Completed(outcome),
-        (Class::Cancelled, _) => State::Cancelled(outcome),
-        (Class::Free, _) => State::Pending(Pending { run_at: now, since: now }),
-        (
-            Class::Attempt | Class::Terminal | Class::Lost | Class::StartFailed | Class::Deferred,
-            Budget::Left { failures },
-        ) => {
+    trim(&mut report);
+    let outcome =
+        || Outcome { reason: report.reason, detail: report.detail.clone(), finished_at: now };
+    let wait = |ms| State::Pending(Pending { run_at: now.plus_ms(ms), since: now });
+    next.state = match charge(&mut next.spent, job, lease, &report, policy) {
+        Charge::Success => State::Completed(outcome()),
+        Charge::Cancelled => State::Cancelled(outcome()),
+        Charge::UsedUp => State::Error(outcome()),
+        Charge::Retry { failures } => {
             let backoff = retry::backoff_ms(failures, policy, seed);
-            let delay = report.defer_ms.unwrap_or(backoff).min(limits::DURATION_MS_MAX);
-            State::Pending(Pending { run_at: now.plus_ms(delay), since: now })
+            wait(report.defer_ms.unwrap_or(backoff).min(limits::DURATION_MS_MAX))
         }
-        (
-            Class::Attempt | Class::Terminal | Class::Lost | Class::StartFailed | Class::Deferred,
-            Budget::UsedUp,
-        ) => State::Error(outcome),
+        Charge::Free { wait_ms } => wait(wait_ms),
+        Charge::Held => State::Pending(Pending { run_at: Timestamp::NEVER, since: now }),
     };
     next.attempts.push(Attempt {
         number: job.spent.claims,
@@ -277,33 +310,88 @@ fn end(
     next
 }
 
-enum Budget {
-    Left { failures: u32 },
+/// What the end of an attempt costs its job.
+enum Charge {
+    Success,
+    Cancelled,
+    /// The budget allows another attempt.
+    Retry {
+        failures: u32,
+    },
     UsedUp,
+    /// Nothing, and it waits.
+    Free {
+        wait_ms: u64,
+    },
+    /// Nothing, but it came back too often: a person decides.
+    Held,
 }
 
-/// Takes one from the budget that the reason is paid from.
-fn charge(spent: &mut Spent, job: &Job, reason: Reason, policy: &RetryPolicy) -> Budget {
-    let (used, limit) = match retry::class(reason) {
-        Class::Success | Class::Cancelled | Class::Free => return Budget::Left { failures: 0 },
+fn charge(
+    spent: &mut Spent,
+    job: &Job,
+    lease: &Lease,
+    report: &Report,
+    policy: &RetryPolicy,
+) -> Charge {
+    let (used, limit) = match retry::class(report.reason) {
+        Class::Success => return Charge::Success,
+        Class::Cancelled => return Charge::Cancelled,
+        Class::Free => return Charge::Free { wait_ms: 0 },
+        // The command is held, and with it this job.
+        Class::Login if lease.agent.is_some() => return Charge::Free { wait_ms: 0 },
+        Class::Login | Class::Postponed => return postpone(spent, report),
+        Class::Interrupted => {
+            spent.interrupted += 1;
+            let wait_ms = retry::interrupted_ms(spent.interrupted);
+            return free(spent.interrupted, wait_ms);
+        }
         Class::Attempt => (&mut spent.attempts, job.max_attempts.unwrap_or(policy.max_attempts)),
         Class::Terminal => (&mut spent.attempts, job.max_attempts.unwrap_or(1)),
         Class::Lost => (&mut spent.lost, limits::LOST_MAX),
         Class::StartFailed => (&mut spent.start_failed, limits::START_FAILED_MAX),
-        Class::Deferred => (&mut spent.deferred, limits::DEFERRED_MAX),
     };
     *used += 1;
-    if *used < limit { Budget::Left { failures: *used } } else { Budget::UsedUp }
+    let failures = *used;
+    // What is paid for ends a row of what is not.
+    *spent = spent.without_row();
+    if failures < limit { Charge::Retry { failures } } else { Charge::UsedUp }
+}
+
+fn postpone(spent: &mut Spent, report: &Report) -> Charge {
+    spent.deferred += 1;
+    if report.hold {
+        return Charge::Held;
+    }
+    let wait_ms = retry::postponed_ms(report.reason, report.defer_ms, spent.deferred);
+    free(spent.deferred, wait_ms)
+}
+
+fn free(in_a_row: u32, wait_ms: u64) -> Charge {
+    if in_a_row < limits::FREE_IN_A_ROW_MAX { Charge::Free { wait_ms } } else { Charge::Held }
+}
+
+/// Brings a report within its bounds. Whoever made it may have read it from an agent's files.
+fn trim(report: &mut Report) {
+    cut(&mut report.detail, limits::DETAIL_BYTES_MAX);
+    if let Some(work) = &mut report.work {
+        cut(work, limits::WORK_BYTES_MAX);
+    }
+    report.tip = report.tip.take().filter(|tip| is_commit(tip));
+    report.usage = report.usage.plausible();
+}
+
+/// Whether a text can be the name of a commit.
+pub(super) fn is_commit(tip: &str) -> bool {
+    let length = 1..=limits::TIP_BYTES_MAX;
+    length.contains(&tip.len()) && tip.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Cuts at the bound, between characters.
-fn cut(detail: &mut String) {
-    if detail.len() > limits::DETAIL_BYTES_MAX {
-        let end = (0..=limits::DETAIL_BYTES_MAX)
-            .rev()
-            .find(|&at| detail.is_char_boundary(at))
-            .unwrap_or(0);
-        detail.truncate(end);
+fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
     }
 }
 

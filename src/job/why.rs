@@ -1,7 +1,7 @@
 //! Why a job does not run, or what became of it: from facts alone.
 
 use crate::job::order;
-use crate::job::{Job, JobId, Lease, Outcome, Pending, Reason, State, WorkerId};
+use crate::job::{Hold, Job, JobId, Lease, Outcome, Pending, Reason, State, WorkerId};
 use crate::time::Timestamp;
 
 /// What is known about a job and of its surroundings, all at one moment.
@@ -14,6 +14,8 @@ pub(crate) struct Facts<'j> {
     /// Jobs that run.
     pub notified: u64,
     pub pause: Option<Pause>,
+    /// What holds back the agent command that workers run here.
+    pub agent_held: Option<Hold>,
     /// The job of the same issue that runs.
     pub running_of_issue: Option<JobId>,
     /// The due job of the same issue that goes first, if that is another one.
@@ -28,10 +30,12 @@ pub(crate) struct Facts<'j> {
 }
 
 /// A pause of the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pause {
-    Until(Timestamp),
-    UntilResume,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// `None` is until somebody resumes.
+    pub until: Option<Timestamp>,
+    /// The job whose agent asked for it, and its words; `None` if a person did.
+    pub by: Option<(JobId, String)>,
 }
 
 /// How many jobs go before one.
@@ -47,7 +51,14 @@ pub(crate) enum Ahead {
 pub(crate) enum Why {
     /// Nobody is there to take it.
     NoWorker,
+    /// Only a person frees it.
+    Held {
+        /// How its last attempt ended, and the evidence in words.
+        after: Option<(Reason, String)>,
+    },
     Paused(Pause),
+    /// Its agent command is held back.
+    AgentHeld(Hold),
     /// Its time has not come.
     Delayed {
         until: Timestamp,
@@ -75,6 +86,8 @@ pub(crate) enum Why {
         worker: WorkerId,
         since: Timestamp,
     },
+    /// Its agent has ended, and how cannot be read yet, for this reason.
+    Judging(String),
     /// It was called off, and its agent has not ended yet.
     Cancelling,
     /// Nobody looks after it.
@@ -89,7 +102,9 @@ impl Why {
     pub fn code(&self) -> &'static str {
         match self {
             Why::NoWorker => "no_worker",
+            Why::Held { .. } => "held",
             Why::Paused(_) => "paused",
+            Why::AgentHeld(_) => "agent_held",
             Why::Delayed { .. } => "delayed",
             Why::IssueBusy(_) => "issue_busy",
             Why::CapReached { .. } => "cap_reached",
@@ -98,6 +113,7 @@ impl Why {
             Why::Next => "next",
             Why::Starting { .. } => "starting",
             Why::Running { .. } => "running",
+            Why::Judging(_) => "judging",
             Why::Cancelling => "cancelling",
             Why::WorkerGone(_) => "worker_gone",
             Why::AgentGone => "agent_gone",
@@ -109,14 +125,17 @@ impl Why {
     pub fn other_job(&self) -> Option<JobId> {
         match self {
             Why::IssueBusy(id) | Why::IssueTurn(id) => Some(*id),
+            Why::Paused(pause) => pause.by.as_ref().map(|(id, _)| *id),
+            Why::AgentHeld(hold) => Some(hold.job),
             Why::NoWorker
-            | Why::Paused(_)
+            | Why::Held { .. }
             | Why::Delayed { .. }
             | Why::CapReached { .. }
             | Why::Behind(_)
             | Why::Next
             | Why::Starting { .. }
             | Why::Running { .. }
+            | Why::Judging(_)
             | Why::Cancelling
             | Why::WorkerGone(_)
             | Why::AgentGone
@@ -140,18 +159,25 @@ pub(crate) fn why(facts: &Facts<'_>) -> Vec<Why> {
 /// ends by itself.
 fn why_pending(facts: &Facts<'_>, pending: &Pending) -> Vec<Why> {
     let mut reasons = Vec::new();
-    if facts.pause == Some(Pause::UntilResume) {
-        reasons.push(Why::Paused(Pause::UntilResume));
+    let mut timed = Vec::new();
+    if pending.is_held() {
+        let last = facts.job.attempts.last().map(|attempt| &attempt.report);
+        let after = last.map(|report| (report.reason, report.detail.clone()));
+        reasons.push(Why::Held { after });
+    }
+    let pause = facts.pause.iter().map(|pause| (pause.until, Why::Paused(pause.clone())));
+    let hold = facts.agent_held.iter().map(|hold| (hold.until, Why::AgentHeld(hold.clone())));
+    for (until, why) in pause.chain(hold) {
+        match until {
+            Some(until) => timed.push((until, why)),
+            None => reasons.push(why),
+        }
     }
     if !facts.has_worker {
         reasons.push(Why::NoWorker);
     }
-    let mut timed = Vec::new();
-    if let Some(Pause::Until(until)) = facts.pause {
-        timed.push((until, Why::Paused(Pause::Until(until))));
-    }
     let is_due = order::is_due(facts.job, facts.now);
-    if !is_due {
+    if !is_due && !pending.is_held() {
         let until = pending.run_at;
         timed.push((until, Why::Delayed { until, after: put_back_after(facts.job, pending) }));
     }
@@ -187,17 +213,24 @@ fn put_back_after(job: &Job, pending: &Pending) -> Option<Reason> {
 fn why_notified(facts: &Facts<'_>, lease: &Lease) -> Vec<Why> {
     let worker = lease.worker.clone();
     let mut reasons = Vec::new();
-    let agent_gone = lease.run.is_some() && facts.shim_lives == Some(false);
+    // Once it is being judged its agent is gone, as it should be.
+    let agent_gone =
+        lease.run.is_some() && lease.judging.is_none() && facts.shim_lives == Some(false);
     if agent_gone {
         reasons.push(Why::AgentGone);
     }
     if lease.cancel_requested {
         reasons.push(Why::Cancelling);
     }
-    match &lease.run {
-        Some(_) if agent_gone => {}
-        Some(run) => reasons.push(Why::Running { worker: worker.clone(), since: run.started_at }),
-        None => reasons.push(Why::Starting { worker: worker.clone(), since: lease.claimed_at }),
+    match (&lease.run, &lease.judging) {
+        (_, Some(why)) => reasons.push(Why::Judging(why.clone())),
+        (Some(_), None) if agent_gone => {}
+        (Some(run), None) => {
+            reasons.push(Why::Running { worker: worker.clone(), since: run.started_at })
+        }
+        (None, None) => {
+            reasons.push(Why::Starting { worker: worker.clone(), since: lease.claimed_at })
+        }
     }
     if facts.worker_lives == Some(false) {
         reasons.push(Why::WorkerGone(worker));
@@ -246,6 +279,8 @@ mod tests {
             expires_at: NOW,
             run,
             cancel_requested,
+            agent: None,
+            judging: None,
         };
         Job { state: State::Notified(lease), ..due() }
     }
@@ -263,6 +298,7 @@ mod tests {
             cap: 3,
             notified: 0,
             pause: None,
+            agent_held: None,
             running_of_issue: None,
             first_of_issue: Some(job.id),
             ahead: Ahead::Exactly(0),
@@ -279,6 +315,44 @@ mod tests {
         assert_eq!(codes.join(" "), expected);
     }
 
+    /// So many milliseconds from now, or without an end.
+    fn pause(ms: Option<u64>) -> Option<Pause> {
+        Some(Pause { until: ms.map(|ms| NOW.plus_ms(ms)), by: None })
+    }
+
+    fn hold(ms: Option<u64>) -> Option<Hold> {
+        Some(Hold {
+            agent: "opencode-1a2b3c4d".parse().expect("a good key"),
+            since: NOW,
+            until: ms.map(|ms| NOW.plus_ms(ms)),
+            why: "no credit".into(),
+            job: JobId(2),
+        })
+    }
+
+    #[test]
+    fn what_only_a_person_ends_comes_first() {
+        let later = job(NOW.plus_ms(60_000), Timestamp(0));
+        let held = job(Timestamp::NEVER, Timestamp(7));
+        check(&held, |_| (), "held");
+        check(&held, |f| f.has_worker = false, "held no_worker");
+        check(&held, |f| f.pause = pause(Some(1)), "held paused");
+        check(
+            &held,
+            |f| (f.pause, f.agent_held) = (pause(None), hold(None)),
+            "held paused agent_held",
+        );
+        check(&due(), |f| f.agent_held = hold(None), "agent_held");
+        check(&later, |f| f.agent_held = hold(None), "agent_held delayed");
+        check(&later, |f| f.agent_held = hold(Some(1)), "delayed agent_held");
+        check(&later, |f| f.agent_held = hold(Some(99_000)), "agent_held delayed");
+        check(
+            &due(),
+            |f| (f.pause, f.agent_held) = (pause(Some(5)), hold(Some(6))),
+            "agent_held paused",
+        );
+    }
+
     #[test]
     fn a_pending_job_waits_for_all_that_is_in_its_way() {
         let later = job(Timestamp(NOW.0 + 60_000), Timestamp(0));
@@ -291,17 +365,17 @@ mod tests {
         check(&due(), |f| f.first_of_issue = Some(JobId(4)), "issue_turn");
         check(&due(), |f| f.ahead = Ahead::Exactly(2), "behind");
         check(&due(), |f| f.ahead = Ahead::AtLeast(0), "behind");
-        check(&due(), |f| f.pause = Some(Pause::UntilResume), "paused");
+        check(&due(), |f| f.pause = pause(None), "paused");
         check(&later, |_| (), "delayed");
         check(&retried(), |_| (), "delayed");
         check(&later, |f| f.ahead = Ahead::Exactly(9), "delayed");
         check(&later, |f| f.first_of_issue = Some(JobId(4)), "delayed");
-        check(&later, |f| f.pause = Some(Pause::Until(Timestamp(NOW.0 + 1))), "delayed paused");
-        check(&later, |f| f.pause = Some(Pause::Until(Timestamp(u64::MAX))), "paused delayed");
+        check(&later, |f| f.pause = pause(Some(1)), "delayed paused");
+        check(&later, |f| f.pause = pause(Some(99_000)), "paused delayed");
         check(
             &later,
             |f| {
-                f.pause = Some(Pause::UntilResume);
+                f.pause = pause(None);
                 f.has_worker = false;
                 f.running_of_issue = Some(JobId(4));
                 f.notified = 3;
@@ -333,6 +407,16 @@ mod tests {
             "agent_gone cancelling worker_gone",
         );
         check(&notified(false, false), |f| f.worker_lives = Some(false), "starting worker_gone");
+        let judging = |cancel| {
+            let mut job = notified(true, cancel);
+            if let State::Notified(lease) = &mut job.state {
+                lease.judging = Some("git was killed".into());
+            }
+            job
+        };
+        check(&judging(false), |f| f.shim_lives = Some(false), "judging");
+        check(&judging(true), |f| f.shim_lives = Some(false), "cancelling judging");
+        check(&judging(false), |f| f.worker_lives = Some(false), "judging worker_gone");
     }
 
     #[test]
@@ -351,9 +435,13 @@ mod tests {
         assert_eq!(after(&retried()), Some(Reason::AgentError));
         let mut retried_by_hand = retried();
         retried_by_hand.state =
-            State::Pending(Pending { run_at: Timestamp(u64::MAX), since: Timestamp(99) });
+            State::Pending(Pending { run_at: NOW.plus_ms(99), since: Timestamp(99) });
         assert_eq!(after(&retried_by_hand), None);
         assert_eq!(Why::IssueBusy(JobId(4)).other_job(), Some(JobId(4)));
+        let by = Some((JobId(3), "429".into()));
+        assert_eq!(Why::Paused(Pause { until: None, by }).other_job(), Some(JobId(3)));
+        let held = hold(None).map(Why::AgentHeld).and_then(|why| why.other_job());
+        assert_eq!(held, Some(JobId(2)));
         assert_eq!(Why::Next.other_job(), None);
     }
 }

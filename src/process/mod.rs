@@ -6,8 +6,8 @@ pub mod helper;
 pub mod holders;
 pub mod identity;
 pub mod launch;
+mod lines;
 pub mod lock;
-pub mod meter;
 pub mod oom;
 pub mod own_log;
 pub mod program;
@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod shim;
 mod signals;
 pub mod spawn;
+mod start;
 mod supervise;
 pub mod tree;
 

@@ -1,30 +1,23 @@
-//! The log that an agent keeps for itself: opencode says there, and nowhere else, that it waits for
-//! its provider.
-//!
-//! All opencodes of a user may write to one file. A line names its `run`, and the line with which a
-//! run begins names its folder: so the lines of this run are told from the others'.
+//! The log that opencode keeps for itself, followed while a run is at work: it says there, and
+//! nowhere else, that it waits for its provider. What its lines mean is the dialect's.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::dialect::{ProviderLog, Whose};
 use crate::job::limits;
+use crate::process::lines::{Line, Lines};
 use crate::process::safe_file;
 
 /// Files of a folder, followed from where they stood.
 pub struct OwnLog {
     folder: PathBuf,
-    /// As the log writes it.
-    work_folder: String,
     files: Vec<Followed>,
-    /// Of this run, as the log calls it: it may begin more than once.
-    runs: Vec<String>,
-    errors: VecDeque<String>,
-    /// Whether the last thing that this run's log tells is an error.
-    is_waiting: bool,
+    /// What they say of this run.
+    pub says: ProviderLog,
 }
 
 struct Followed {
@@ -32,21 +25,14 @@ struct Followed {
     inode: u64,
     file: File,
     position: u64,
-    /// The beginning of a line whose end is not there yet.
-    line: Vec<u8>,
+    lines: Lines,
 }
 
 impl OwnLog {
     /// Notes how far the files of the folder are, for an agent that is about to start.
-    pub fn begin(folder: &Path, work_folder: &Path) -> OwnLog {
-        let mut log = OwnLog {
-            folder: folder.into(),
-            work_folder: work_folder.display().to_string(),
-            files: Vec::new(),
-            runs: Vec::new(),
-            errors: VecDeque::new(),
-            is_waiting: false,
-        };
+    pub fn begin(folder: &Path, whose: Whose) -> OwnLog {
+        let says = ProviderLog::new(whose);
+        let mut log = OwnLog { folder: folder.into(), files: Vec::new(), says };
         log.find_files();
         for followed in &mut log.files {
             followed.position = followed.file.metadata().map_or(0, |metadata| metadata.len());
@@ -54,58 +40,13 @@ impl OwnLog {
         log
     }
 
-    /// Reads what was added since, and says whether an error of this run came.
-    pub fn read_new(&mut self) -> bool {
+    /// Reads what was added since.
+    pub fn read_new(&mut self) {
         self.find_files();
-        let mut lines = Vec::new();
         for followed in &mut self.files {
             // A log that cannot be read tells nothing, and the run is as good.
-            let _ = followed.read_lines(&mut lines);
+            let _ = followed.read_lines(&mut self.says);
         }
-        let before = self.errors.len();
-        let mut came = false;
-        for line in lines {
-            came |= self.take(&line);
-        }
-        came || self.errors.len() > before
-    }
-
-    /// Whether the run seems to wait for its provider.
-    pub fn is_waiting(&self) -> bool {
-        self.is_waiting
-    }
-
-    /// The agent has said something itself, so it waits no more.
-    pub fn agent_spoke(&mut self) {
-        self.is_waiting = false;
-    }
-
-    /// The last errors of this run, the oldest first.
-    pub fn errors(&self) -> Vec<String> {
-        self.errors.iter().cloned().collect()
-    }
-
-    /// Whether a line is an error of this run.
-    fn take(&mut self, line: &str) -> bool {
-        let Some(run) = field(line, "run") else { return false };
-        if field(line, "directory").is_some_and(|folder| folder == self.work_folder)
-            && !self.runs.contains(&run)
-            && self.runs.len() < limits::OWN_LOG_RUNS_MAX
-        {
-            self.runs.push(run.clone());
-        }
-        if !self.runs.contains(&run) {
-            return false;
-        }
-        let is_error = field(line, "level").is_some_and(|level| level == "ERROR");
-        if is_error {
-            self.errors.push_back(line.chars().take(limits::OWN_LOG_LINE_CHARS_MAX).collect());
-            if self.errors.len() > limits::OWN_LOG_LINES_MAX {
-                self.errors.pop_front();
-            }
-            self.is_waiting = true;
-        }
-        is_error
     }
 
     /// Opens files that are new: the agent's first start makes the folder.
@@ -132,52 +73,27 @@ impl OwnLog {
             if self.files.len() == limits::OWN_LOGS_MAX {
                 self.files.remove(0);
             }
-            self.files.push(Followed { name, inode, file, position: 0, line: Vec::new() });
+            self.files.push(Followed { name, inode, file, position: 0, lines: Lines::default() });
         }
     }
 }
 
 impl Followed {
-    fn read_lines(&mut self, lines: &mut Vec<String>) -> io::Result<()> {
+    fn read_lines(&mut self, says: &mut ProviderLog) -> io::Result<()> {
         let length = self.file.metadata()?.len();
-        if length < self.position {
-            self.position = length;
-            self.line.clear();
-        }
         // Of a flood only the end is of interest.
-        let from = self.position.max(length.saturating_sub(limits::OWN_LOG_BYTES_MAX));
-        if from > self.position {
-            self.line.clear();
+        let from = self.position.max(length.saturating_sub(limits::OWN_LOG_BYTES_MAX)).min(length);
+        if from != self.position {
+            self.lines.clear();
         }
         let mut bytes = vec![0; usize::try_from(length - from).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, from)?;
         self.position = length;
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = limits::METER_LINE_BYTES_MAX.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-            if part.ends_with(b"\n") {
-                lines.push(String::from_utf8_lossy(&self.line).trim_end().to_string());
-                self.line.clear();
-            }
-        }
+        self.lines.feed(&bytes, |line| match line {
+            Line::Whole(line) | Line::Beginning(line) => says.read_line(line),
+        });
         Ok(())
     }
-}
-
-/// The value of `name=value` or `name="a value"` in a line.
-fn field(line: &str, name: &str) -> Option<String> {
-    let mut rest = line;
-    while let Some(at) = rest.find(name) {
-        let begins = at == 0 || rest[..at].ends_with(' ');
-        rest = &rest[at + name.len()..];
-        let Some(value) = rest.strip_prefix('=').filter(|_| begins) else { continue };
-        let Some(quoted) = value.strip_prefix('"') else {
-            return Some(value.split(' ').next().unwrap_or_default().to_string());
-        };
-        let end = quoted.find("\" ").or_else(|| quoted.strip_suffix('"').map(str::len));
-        return end.map(|end| quoted[..end].to_string());
-    }
-    None
 }
 
 #[cfg(test)]
@@ -188,56 +104,42 @@ mod tests {
 
     const BEGIN: &str = "timestamp=2026-11-25T09:39:11.911Z level=INFO run=1e84240b \
                          message=\"creating instance\" directory=/w/one";
-    const OTHER: &str = "timestamp=2026-11-25T09:39:11.911Z level=INFO run=aaaaaaaa \
-                         message=\"creating instance\" directory=/w/one/more";
     const ERROR: &str = "timestamp=2026-11-25T09:39:15.839Z level=ERROR run=1e84240b \
-                         message=\"stream error\" providerID=fake modelID=m small=false \
-                         error.error=\"AI_APICallError: Weekly usage limit reached. Resets in 3 days.\"";
+                         message=\"stream error\" providerID=fake modelID=m \
+                         session.id=ses_deded2f55ffewpJpunzx0EUlBZ small=false agent=build \
+                         mode=primary error.error=\"AI_APICallError: Weekly usage limit reached. \
+                         Resets in 3 days.\"";
 
-    #[test]
-    fn fields_of_a_line() {
-        for (name, expected) in [
-            ("level", Some("ERROR")),
-            ("run", Some("1e84240b")),
-            ("message", Some("stream error")),
-            ("error.error", Some("AI_APICallError: Weekly usage limit reached. Resets in 3 days.")),
-            ("error", None),
-            ("ID", None),
-            ("directory", None),
-        ] {
-            assert_eq!(field(ERROR, name).as_deref(), expected, "{name}");
-        }
+    fn begin(folder: &Path) -> OwnLog {
+        OwnLog::begin(folder, Whose { folder: Some("/w/one".into()), session: None })
     }
 
     #[test]
-    fn errors_of_this_run_alone_are_kept_from_where_it_began() {
+    fn what_is_added_is_read_from_where_it_stood() {
         let root = tempfile::tempdir().expect("a temporary folder");
         let folder = root.path().join("log");
         fs::create_dir(&folder).expect("a folder");
         let path = folder.join("opencode.log");
         fs::write(&path, format!("{BEGIN}\n{ERROR}\n")).expect("a file");
-        let mut log = OwnLog::begin(&folder, Path::new("/w/one"));
+        let mut log = begin(&folder);
+        let failures = |log: &mut OwnLog| {
+            log.read_new();
+            log.says.waiting().map_or(0, |waiting| waiting.failures)
+        };
         let mut file = File::options().append(true).open(&path).expect("it is there");
         let mut add = |line: &str| file.write_all(line.as_bytes()).expect("a write");
-        assert!(!log.read_new() && !log.is_waiting(), "what was before is another run's");
-        let other = ERROR.replace("1e84240b", "aaaaaaaa");
-        add(&format!("{OTHER}\n{other}\n{BEGIN}\n"));
-        assert!(!log.read_new() && !log.is_waiting(), "another folder's");
-        add(&ERROR[..40]);
-        assert!(!log.read_new(), "half a line");
+        assert_eq!(failures(&mut log), 0, "what was before is another run's");
+        add(&format!("{BEGIN}\n{}", &ERROR[..40]));
+        assert_eq!(failures(&mut log), 0, "half a line");
         add(&format!("{}\n", &ERROR[40..]));
-        assert!(log.read_new() && log.is_waiting());
-        assert!(!log.read_new() && log.is_waiting(), "and nothing new since");
-        assert_eq!(log.errors(), [ERROR]);
-        log.agent_spoke();
-        assert!(!log.is_waiting());
+        assert_eq!(failures(&mut log), 1);
+        assert_eq!(failures(&mut log), 1, "and nothing new since");
         fs::write(folder.join("2026.log"), format!("{ERROR}\n")).expect("a file");
-        assert!(log.read_new() && log.is_waiting(), "a file that came later");
-        for _ in 0..limits::OWN_LOG_LINES_MAX {
-            add(&format!("{ERROR}\n"));
-        }
-        assert!(log.read_new());
-        assert_eq!(log.errors().len(), limits::OWN_LOG_LINES_MAX);
+        assert_eq!(failures(&mut log), 2, "a file that came later");
+        fs::write(&path, "").expect("it begins anew");
+        assert_eq!(failures(&mut log), 2);
+        fs::write(&path, format!("{ERROR}\n")).expect("a file");
+        assert_eq!(failures(&mut log), 3, "from its new beginning");
     }
 
     #[test]
@@ -247,9 +149,10 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
         std::os::unix::fs::symlink("/dev/zero", root.path().join("y.log")).expect("a link");
         let sparse = File::create(root.path().join("z.log")).expect("a file");
-        let mut log = OwnLog::begin(root.path(), Path::new("/w"));
+        let mut log = begin(root.path());
         sparse.set_len(1 << 40).expect("a large file");
-        assert!(!log.read_new());
-        assert!(!OwnLog::begin(&root.path().join("none"), Path::new("/w")).read_new());
+        log.read_new();
+        assert_eq!(log.says.waiting(), None);
+        begin(&root.path().join("none")).read_new();
     }
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dialect::{Kind, ModelUsage, Remedy, Source, Trouble};
 use crate::job::RunLimits;
 use crate::process::launch::Step;
-use crate::process::meter::ModelUsage;
 use crate::process::sandbox::Sandbox;
+use crate::time::Timestamp;
 
 /// What a shim runs, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +106,7 @@ pub struct ExitRecord {
     pub left_behind: u32,
     /// What its log tells that it used up.
     #[serde(default)]
-    pub usage: ModelUsage,
+    pub usage: UsageRecord,
     /// What the worker gave the shim at the gate, and nobody else knows: a record without it was
     /// not written by the shim.
     #[serde(default)]
@@ -116,9 +117,105 @@ pub struct ExitRecord {
     /// How often the kernel killed for want of memory while the agent ran, here or nearby.
     #[serde(default)]
     pub oom_kills: u64,
-    /// The last lines of the agent's own log that say why it waited for its provider.
+    /// The session that it named.
     #[serde(default)]
-    pub own_log: Vec<String>,
+    pub session: Option<String>,
+    /// What kept it from its work, if its log or its program's own says so.
+    #[serde(default)]
+    pub trouble: Option<TroubleRecord>,
+    /// Its last words.
+    #[serde(default)]
+    pub last_words: String,
+}
+
+/// What was used up, as it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UsageRecord {
+    /// Calls of the model.
+    pub steps: u64,
+    /// Tokens that the model read, from its cache too.
+    pub tokens_in: u64,
+    /// Tokens that it wrote, its reasoning too.
+    pub tokens_out: u64,
+    /// Millionths of the currency that prices are in.
+    pub cost_micros: u64,
+}
+
+impl From<ModelUsage> for UsageRecord {
+    fn from(usage: ModelUsage) -> UsageRecord {
+        let ModelUsage { steps, tokens_in, tokens_out, cost_micros } = usage;
+        UsageRecord { steps, tokens_in, tokens_out, cost_micros }
+    }
+}
+
+/// Trouble, as it is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleRecord {
+    #[serde(with = "KindName")]
+    kind: Kind,
+    #[serde(with = "RemedyName")]
+    remedy: Remedy,
+    #[serde(with = "SourceName")]
+    source: Source,
+    until_ms: Option<u64>,
+    words: String,
+}
+
+impl From<Trouble> for TroubleRecord {
+    fn from(trouble: Trouble) -> TroubleRecord {
+        let Trouble { kind, remedy, source, until, words } = trouble;
+        TroubleRecord { kind, remedy, source, until_ms: until.map(|until| until.0), words }
+    }
+}
+
+impl From<TroubleRecord> for Trouble {
+    fn from(record: TroubleRecord) -> Trouble {
+        let TroubleRecord { kind, remedy, source, until_ms, words } = record;
+        Trouble { kind, remedy, source, until: until_ms.map(Timestamp), words }
+    }
+}
+
+/// The names of kinds in a record.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Kind", rename_all = "snake_case")]
+enum KindName {
+    Usage,
+    Rate,
+    Overload,
+    Billing,
+    Auth,
+    Context,
+    Session,
+    Request,
+    Model,
+    Network,
+    Permission,
+    Budget,
+    Config,
+    Machine,
+    Aborted,
+}
+
+/// The names of remedies in a record.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Remedy", rename_all = "snake_case")]
+enum RemedyName {
+    Wait,
+    Login,
+    Person,
+    FreshSession,
+    StartAgain,
+    Nothing,
+}
+
+/// The names of sources in a record.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Source", rename_all = "snake_case")]
+enum SourceName {
+    Event,
+    Prose,
+    ProviderLog,
 }
 
 impl ExitRecord {
@@ -134,11 +231,13 @@ impl ExitRecord {
             peak_memory_kib: 0,
             log_bytes: 0,
             left_behind: 0,
-            usage: ModelUsage::default(),
+            usage: UsageRecord::default(),
             nonce: String::new(),
             was_ordered: false,
             oom_kills: 0,
-            own_log: Vec::new(),
+            session: None,
+            trouble: None,
+            last_words: String::new(),
         }
     }
 
@@ -149,6 +248,21 @@ impl ExitRecord {
         let killed = self.signal == Some(SIGKILL) || self.exit_code == Some(128 + SIGKILL);
         self.cause == Cause::Exited && killed && self.oom_kills > 0
     }
+}
+
+/// Millionths; what is no price is none.
+pub fn micros(cost: f64) -> u64 {
+    let micros = (cost * 1e6).round();
+    if !micros.is_finite() || micros < 0.0 {
+        return 0;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is a positive number, and a cast holds at the largest one"
+    )]
+    let micros = micros as u64;
+    micros
 }
 
 #[cfg(test)]
@@ -175,6 +289,22 @@ mod tests {
     }
 
     #[test]
+    fn trouble_is_read_as_it_was_written() {
+        let trouble = Trouble {
+            kind: Kind::Usage,
+            remedy: Remedy::Wait,
+            source: Source::ProviderLog,
+            until: Some(Timestamp(7)),
+            words: "weekly usage limit".into(),
+        };
+        let text = serde_json::to_string(&TroubleRecord::from(trouble.clone())).expect("JSON");
+        let expected = r#"{"kind":"usage","remedy":"wait","source":"provider_log","until_ms":7,"#;
+        assert!(text.starts_with(expected), "{text}");
+        let read: TroubleRecord = serde_json::from_str(&text).expect("it is read");
+        assert_eq!(Trouble::from(read), trouble);
+    }
+
+    #[test]
     fn records_and_specs_of_the_version_before_are_read() {
         let record = r#"{"cause":"exited","exit_code":0,"signal":null,"detail":"","wall_ms":1,
             "cpu_ms":2,"peak_memory_kib":3,"log_bytes":4,"left_behind":0}"#;
@@ -198,5 +328,19 @@ mod tests {
         let written = serde_json::to_value(&spec).expect("it is written");
         assert_eq!((&written["timeout_ms"], &written["steps_max"]), (&1.into(), &Value::Null));
         assert_eq!((spec.steps.len(), spec.sandbox, spec.places.len()), (0, None, 1));
+    }
+
+    #[test]
+    fn prices() {
+        for (cost, expected) in [
+            (0.0, 0),
+            (0.00012, 120),
+            (2.5, 2_500_000),
+            (-1.0, 0),
+            (f64::NAN, 0),
+            (f64::INFINITY, 0),
+        ] {
+            assert_eq!(micros(cost), expected, "{cost}");
+        }
     }
 }

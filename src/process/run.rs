@@ -20,7 +20,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::unistd::Pid;
 
@@ -135,9 +135,23 @@ impl RunDir {
         read_json(&self.file("exit.json"))
     }
 
+    /// When the run's end was written down, as far as the file tells; not after `now`.
+    pub fn ended_at(&self, now: Timestamp) -> Timestamp {
+        let modified = fs::symlink_metadata(self.file("exit.json")).and_then(|m| m.modified());
+        let since = modified.ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let ms = since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        ms.map_or(now, |ms| Timestamp(ms.min(now.0)))
+    }
+
     /// Says how the run ended: whole on disk, or not there.
     pub fn write_exit_record(&self, record: &ExitRecord) -> io::Result<()> {
         write_json(&self.file("exit.json"), record)
+    }
+
+    /// Gives what stands in the place of a file another name.
+    pub fn move_aside(&self, name: &str) -> io::Result<()> {
+        let aside = format!("{name}.{}", safe_file::random_word()?);
+        fs::rename(self.file(name), self.file(&aside))
     }
 
     /// Whether the run got past its gate. Whatever has that name tells so.

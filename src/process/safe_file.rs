@@ -288,6 +288,18 @@ pub fn ensure_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The length of a regular file, in bytes; 0 if it is not there.
+///
+/// # Errors
+///
+/// As [`open_regular`].
+pub fn length(path: &Path) -> io::Result<u64> {
+    match open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        file => Ok(file?.metadata()?.len()),
+    }
+}
+
 /// Random, and not to be guessed: 32 hexadecimal digits.
 ///
 /// # Errors

@@ -18,9 +18,10 @@ use nix::unistd::setsid;
 use crate::failpoint;
 use crate::job::limits;
 use crate::process::run::{ExitRecord, RunDir};
+use crate::process::safe_file::NotAFile;
 use crate::process::signals::Signals;
 use crate::process::supervise::supervise;
-use crate::process::{command, remove_variables, retry_interrupted};
+use crate::process::{command, remove_variables, retry_interrupted, safe_file};
 use crate::time::{Clock, SystemClock, monotonic};
 
 /// What the shim says on its standard output once it holds the lock.
@@ -72,6 +73,10 @@ fn write_record(run: &RunDir, record: &ExitRecord, signals: &Signals) -> io::Res
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
+        if safe_file::planted(&error) == Some(NotAFile::Folder) {
+            // The agent's doing, and nothing that a rename would replace.
+            run.move_aside("exit.json")?;
+        }
         // A folder that is gone does not come back.
         if error.kind() == io::ErrorKind::NotFound || monotonic() >= deadline {
             return Err(io::Error::new(error.kind(), format!("cannot write exit.json: {error}")));

@@ -3,37 +3,32 @@
 //! Its time is that of the machine's monotonic clock, which nobody sets and which stands still while
 //! the machine sleeps: an agent that could not work has not used up its time.
 
-use std::ffi::OsString;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::dialect::{HowEnded, Remedy, Transcript, Trouble};
 use crate::failpoint;
 use crate::job::limits;
 use crate::process::cgroup::Cgroup;
-use crate::process::meter::Meter;
+use crate::process::lines::{Line, Lines};
 use crate::process::oom::OomCount;
 use crate::process::own_log::OwnLog;
+use crate::process::record::TroubleRecord;
 use crate::process::run::{Cause, ExitRecord, RunDir, RunSpec};
 use crate::process::run_log::RunLog;
 use crate::process::signals::{Heard, Signals};
-use crate::process::{
-    command, launch, program, remains, remove_variables, retry_interrupted, safe_file, sandbox,
-    tree,
-};
-use crate::time::monotonic;
+use crate::process::start::{Started, follow_own_log, place, start};
+use crate::process::{launch, remains, retry_interrupted, safe_file, tree};
+use crate::time::{Clock, SystemClock, monotonic};
 
 /// The agent's life.
 struct Agent<'s> {
@@ -46,7 +41,8 @@ struct Agent<'s> {
     log: RunLog,
     /// Whether there was something new in the log when that was looked at last.
     is_logging: bool,
-    meter: Meter,
+    lines: Lines,
+    said: Transcript,
     own_log: Option<OwnLog>,
     /// When it was last seen to do something.
     active_at: Instant,
@@ -69,7 +65,7 @@ pub(super) fn supervise(
 ) -> io::Result<ExitRecord> {
     let began = monotonic();
     let oom = OomCount::begin(cgroup.as_ref());
-    let own_log = own_logs(spec).map(|folder| OwnLog::begin(&folder, &spec.folder));
+    let own_log = follow_own_log(spec);
     let started = place(spec)
         .and_then(|()| RunLog::open(&spec.log, spec.limits.log_bytes_max))
         .and_then(|log| Ok((start(run, spec, &log, lock, cgroup.as_ref())?, log)));
@@ -88,7 +84,8 @@ pub(super) fn supervise(
         began,
         log,
         is_logging: true,
-        meter: Meter::default(),
+        lines: Lines::default(),
+        said: Transcript::new(),
         own_log,
         active_at: began,
         cpu_checked_at: began,
@@ -111,6 +108,14 @@ pub(super) fn supervise(
     Ok(ExitRecord { wall_ms, left_behind, oom_kills, ..record })
 }
 
+/// Has a line of the agent's log read.
+fn read(said: &mut Transcript, line: Line<'_>) {
+    match line {
+        Line::Whole(line) => said.read_line(line),
+        Line::Beginning(line) => said.read_cut_line(line),
+    }
+}
+
 fn cpu_ms_of(usage: &nix::sys::resource::Usage) -> u64 {
     let ms = usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds();
     u64::try_from(ms).unwrap_or(0)
@@ -119,114 +124,6 @@ fn cpu_ms_of(usage: &nix::sys::resource::Usage) -> u64 {
 fn not_started(spec: &RunSpec, why: &str) -> ExitRecord {
     let program = spec.arguments.first().map_or("", String::as_str);
     ExitRecord::of(Cause::NotStarted, format!("cannot start {program}: {why}"))
-}
-
-/// Past the gate, and not by the worker: one that was stopped in the meantime may have lost the job,
-/// and another run may be at work where these go.
-fn place(spec: &RunSpec) -> io::Result<()> {
-    for (from, to) in &spec.places {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, "the message is gone");
-        let bytes = safe_file::read_bounded(from, limits::PLACE_BYTES_MAX)?.ok_or_else(missing)?;
-        match to.strip_prefix(&spec.folder) {
-            // What the repository brings along may be anything.
-            Ok(relative) => safe_file::write_below(&spec.folder, relative, &bytes)?,
-            Err(_) => {
-                if let Some(folder) = to.parent() {
-                    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-                }
-                crate::process::run::write_whole(to, &bytes)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// An agent that runs.
-struct Started {
-    pid: Pid,
-    /// Whether this process is not in the agent's control group.
-    cgroup_is_left: bool,
-}
-
-fn start(
-    run: &RunDir,
-    spec: &RunSpec,
-    log: &RunLog,
-    lock: &File,
-    cgroup: Option<&Cgroup>,
-) -> io::Result<Started> {
-    let mut agent = agent_command(run, spec)?;
-    let output = log.for_agent()?;
-    agent
-        .current_dir(&spec.folder)
-        .stdin(safe_file::open_regular(&spec.stdin)?)
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .process_group(0);
-    // From here on the lock is held by whatever comes of the agent, and so until all of it ends.
-    fcntl(lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    let (child, left) = match cgroup {
-        Some(cgroup) => {
-            let around = cgroup.around(|| agent.spawn());
-            (around.started, around.left)
-        }
-        None => (agent.spawn(), Ok(())),
-    };
-    fcntl(lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    if let Err(error) = &left {
-        tracing::warn!(%error, "cannot leave the agent's control group; it is not used");
-    }
-    let pid = i32::try_from(child?.id()).map_err(io::Error::other)?;
-    Ok(Started { pid: Pid::from_raw(pid), cgroup_is_left: left.is_ok() })
-}
-
-/// The agent, or the launcher in front of it, with the agent's environment.
-fn agent_command(run: &RunDir, spec: &RunSpec) -> io::Result<Command> {
-    let (name, arguments) =
-        spec.arguments.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
-    let path = search_path(spec);
-    // Also where the launcher will look for it once more: what is not there is not started.
-    let file = program::resolve(name, &path)?;
-    let mut agent = if spec.sandbox.is_some() || !spec.steps.is_empty() {
-        if let Some(sandbox) = &spec.sandbox {
-            sandbox::prepare(sandbox)?;
-        }
-        let mut launcher = command("/proc/self/exe");
-        launcher.arg0("kugetsu").arg(launch::VERB).arg(run.path());
-        launcher
-    } else {
-        let mut agent = command(file);
-        agent.arg0(name).args(arguments);
-        agent
-    };
-    remove_variables(&mut agent, &spec.environment_removed);
-    agent.envs(spec.environment.iter().map(|(name, value)| (name, value)));
-    agent.env("PATH", path).env("PWD", &spec.folder);
-    Ok(agent)
-}
-
-/// What a variable is in the agent's environment.
-fn variable(spec: &RunSpec, name: &str) -> Option<OsString> {
-    let set = spec.environment.iter().find(|(set, _)| set == name);
-    let own = || std::env::vars_os().find(|(own, _)| own == name).map(|(_, value)| value);
-    set.map(|(_, value)| value.into()).or_else(own)
-}
-
-/// Where an opencode keeps a log of its own.
-fn own_logs(spec: &RunSpec) -> Option<PathBuf> {
-    let data = variable(spec, "XDG_DATA_HOME").filter(|folder| !folder.is_empty());
-    let data = data
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(variable(spec, "HOME")?).join(".local/share")))?;
-    Some(data.join("opencode/log"))
-}
-
-/// The agent's `PATH`.
-fn search_path(spec: &RunSpec) -> OsString {
-    let path = variable(spec, "PATH");
-    let untrusted: Vec<&Path> =
-        spec.untrusted.iter().chain([&spec.folder]).map(PathBuf::as_path).collect();
-    program::trusted_path(path.as_deref(), &untrusted)
 }
 
 impl Agent<'_> {
@@ -265,13 +162,14 @@ impl Agent<'_> {
     }
 
     fn read_logs(&mut self) -> io::Result<()> {
-        self.is_logging = self.log.read_new(|bytes| self.meter.feed(bytes))?;
+        let Agent { log, lines, said, .. } = self;
+        self.is_logging = log.read_new(|bytes| lines.feed(bytes, |line| read(said, line)))?;
         if self.is_logging {
             self.active_at = monotonic();
         }
         if let Some(own_log) = &mut self.own_log {
             if self.is_logging {
-                own_log.agent_spoke();
+                own_log.says.went_on();
             }
             own_log.read_new();
         }
@@ -280,8 +178,8 @@ impl Agent<'_> {
 
     fn limit_reached(&mut self) -> io::Result<Option<Cause>> {
         let spec = self.spec;
-        let usage = self.meter.usage;
-        let is_waiting = self.own_log.as_ref().is_some_and(OwnLog::is_waiting);
+        let usage = self.said.usage();
+        let is_waiting = self.own_log.as_ref().is_some_and(|log| log.says.waiting().is_some());
         let unless_waiting = |cause| if is_waiting { Cause::ProviderWait } else { cause };
         Ok(if self.elapsed_ms() >= spec.limits.timeout_ms {
             Some(unless_waiting(Cause::Timeout))
@@ -291,6 +189,8 @@ impl Agent<'_> {
             Some(Cause::StepLimit)
         } else if spec.limits.cost_micros_max.is_some_and(|limit| usage.cost_micros > limit) {
             Some(Cause::CostLimit)
+        } else if is_waiting && self.waits_in_vain() {
+            Some(Cause::ProviderWait)
         } else if self.is_idle()? {
             Some(unless_waiting(Cause::IdleTimeout))
         } else {
@@ -298,9 +198,30 @@ impl Agent<'_> {
         })
     }
 
+    /// Whether the provider, as opencode tells of it in its own log alone, will not serve soon.
+    fn waits_in_vain(&self) -> bool {
+        let Some(says) = self.own_log.as_ref().map(|log| &log.says) else { return false };
+        let now = SystemClock.now();
+        let (Some(waiting), Some(trouble)) =
+            (says.waiting(), says.trouble(now, &TimeZone::system()))
+        else {
+            return false;
+        };
+        let is_far =
+            trouble.until.is_some_and(|until| until.ms_since(now) > limits::PROVIDER_PATIENCE_MS);
+        let wants_a_person = match trouble.remedy {
+            Remedy::Login | Remedy::Person => true,
+            Remedy::Wait | Remedy::FreshSession | Remedy::StartAgain | Remedy::Nothing => false,
+        };
+        is_far
+            || wants_a_person && now.ms_since(waiting.since) >= limits::PROVIDER_LOGIN_PATIENCE_MS
+    }
+
     /// What there is to say when all of it has ended.
     fn record(&mut self) -> io::Result<ExitRecord> {
         self.read_logs()?;
+        let Agent { lines, said, .. } = self;
+        lines.finish(|line| read(said, line));
         let mut cause = self.ending.map_or(Cause::Exited, |(cause, _)| cause);
         let mut detail = String::new();
         match self.log.finish() {
@@ -323,17 +244,42 @@ impl Agent<'_> {
             cause = Cause::NotStarted;
             detail = not_started(self.spec, &why).detail;
         }
+        let session = self.said.session().map(str::to_string);
+        let session_logged = self.own_log.as_ref().and_then(|log| log.says.session());
         Ok(ExitRecord {
             exit_code,
             signal,
             cpu_ms: cpu_ms_of(&usage),
             peak_memory_kib: u64::try_from(usage.max_rss()).unwrap_or(0),
             log_bytes: self.log.added(),
-            usage: self.meter.usage,
+            usage: self.said.usage().into(),
             was_ordered: cause == Cause::Terminated && remains::is_end_requested(self.run),
-            own_log: self.own_log.as_ref().map_or_else(Vec::new, OwnLog::errors),
+            session: session.or_else(|| session_logged.map(str::to_string)),
+            trouble: self.trouble(cause, exit_code).map(TroubleRecord::from),
+            last_words: self.said.last_words(),
             ..ExitRecord::of(cause, detail)
         })
+    }
+
+    /// What kept the agent from its work, as it said itself or as its program's own log does.
+    fn trouble(&self, cause: Cause, exit_code: Option<i32>) -> Option<Trouble> {
+        let by_time_limit = match cause {
+            Cause::Timeout | Cause::IdleTimeout | Cause::ProviderWait => true,
+            Cause::Exited
+            | Cause::NotStarted
+            | Cause::LogLimit
+            | Cause::StepLimit
+            | Cause::CostLimit
+            | Cause::Terminated => false,
+        };
+        let (now, zone) = (SystemClock.now(), TimeZone::system());
+        let said = self.said.trouble(HowEnded { exit_code, by_time_limit }, now, &zone);
+        let logged = || {
+            let says = &self.own_log.as_ref()?.says;
+            // With a clean exit what was refused before is of no interest.
+            (by_time_limit || exit_code != Some(0)).then(|| says.trouble(now, &zone))?
+        };
+        said.or_else(logged)
     }
 
     /// Why the launcher could not become the agent, if it could not.

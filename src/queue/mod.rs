@@ -20,8 +20,8 @@ use crate::job::{
 };
 use crate::queue::commit::Group;
 use crate::store::{
-    Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Position, Reply, Stats, Store,
-    Watch,
+    Answer, Claim, ListQuery, NothingToClaim, Op, OpRefused, Page, Position, Reply, Resumed, Stats,
+    Store, Watch,
 };
 use crate::time::Timestamp;
 
@@ -115,7 +115,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`OpRefused::Invalid`], [`OpRefused::Paused`], [`OpRefused::CapReached`], and
+    /// [`OpRefused::Invalid`], [`OpRefused::Paused`], [`OpRefused::AgentHeld`],
+    /// [`OpRefused::CapReached`], and
     /// [`OpRefused::IssueBusy`] if the issue has a job that runs, or the request a job already;
     /// [`QueueError::Store`].
     pub fn launch(&self, new: NewJob, claim: Claim) -> Result<Job, QueueError> {
@@ -147,6 +148,22 @@ impl Queue {
     /// long as it did.
     pub fn renew(&self, id: JobId, token: Token, lease_ms: u64) -> Result<Job, QueueError> {
         self.apply_event(id, Event::Renew { token, lease_ms })
+    }
+
+    /// Notes that the job's agent has ended, and that how cannot be read yet. The job stays notified
+    /// and its issue taken, but it does not count against the cap any more. `why` is for people.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::LeaseLost`](crate::job::Refused::LeaseLost) if the lease is another one's by now;
+    /// [`OpRefused::NoSuchJob`]; [`QueueError::Store`].
+    pub fn judge(
+        &self,
+        id: JobId,
+        token: Token,
+        why: impl Into<String>,
+    ) -> Result<Job, QueueError> {
+        self.apply_event(id, Event::Judge { token, why: why.into() })
     }
 
     /// Ends the attempt. The job has ended then, or is pending again if a retry is left: `policy`
@@ -200,8 +217,8 @@ impl Queue {
         self.apply_event(id, Event::Cancel)
     }
 
-    /// Makes an ended job pending again, with all of its attempts anew. A pending one stays as it
-    /// is.
+    /// Makes an ended job pending again, with all of its attempts anew. One that is held goes on
+    /// where it was; another pending one stays as it is.
     ///
     /// # Errors
     ///
@@ -244,13 +261,17 @@ impl Queue {
         self.one(Op::Pause { until }).map(drop)
     }
 
-    /// Lets jobs be claimed again.
+    /// Lets jobs be claimed again: ends the pause, and lifts what holds agent commands back. Gives
+    /// what was in force of these.
     ///
     /// # Errors
     ///
     /// [`QueueError::Store`].
-    pub fn resume(&self) -> Result<(), QueueError> {
-        self.one(Op::Resume).map(drop)
+    pub fn resume(&self) -> Result<Resumed, QueueError> {
+        match self.one(Op::Resume)? {
+            Reply::Resumed(resumed) => Ok(*resumed),
+            other => unreachable!("a resume is not answered by {other:?}"),
+        }
     }
 
     /// Remembers the session of a job's issue, under the job's lease.
@@ -380,6 +401,15 @@ impl Queue {
     /// [`QueueError::Store`].
     pub fn verify(&self) -> Result<Vec<String>, QueueError> {
         Ok(self.store.verify()?)
+    }
+
+    /// Writes what is there already, to find out whether the store can be written.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Store`].
+    pub fn examine(&self) -> Result<(), QueueError> {
+        Ok(self.store.examine()?)
     }
 
     /// The time that the queue goes by.

@@ -1,14 +1,16 @@
 //! What each operation means, once for every backend.
 
 use crate::job::{
-    Event, IssueRef, Job, JobId, NewJob, Next, Reason, Refused, Report, Session, State, StateKind,
-    Token, Usage, limits, transition,
+    Attempt, Event, Hold, IssueRef, Job, JobId, Lease, NewJob, Next, Reason, Refused, Session,
+    State, StateKind, Token, Usage, limits, retry, transition,
 };
-use crate::store::{Answer, Claim, NothingToClaim, Op, OpRefused, Paused, Reply, StoreError};
+use crate::store::{
+    Answer, Claim, NothingToClaim, Op, OpRefused, Paused, Reply, Resumed, StoreError,
+};
 use crate::time::Timestamp;
 
 /// The one row that every transaction may need: counters and the pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub next_job: u64,
     pub next_token: u64,
@@ -17,6 +19,10 @@ pub(super) struct Header {
     pub completed: u64,
     pub error: u64,
     pub cancelled: u64,
+    /// Of the pending ones: jobs that only a person frees.
+    pub held: u64,
+    /// Of the notified ones: jobs whose end is still to be read.
+    pub judging: u64,
     pub paused: Option<Paused>,
     /// Attempts that ended, and what they used up, ever: also of jobs that were removed.
     pub attempts: u64,
@@ -32,24 +38,68 @@ impl Header {
         completed: 0,
         error: 0,
         cancelled: 0,
+        held: 0,
+        judging: 0,
         paused: None,
         attempts: 0,
         usage: Usage::NOTHING,
     };
 
-    fn count_mut(&mut self, kind: StateKind) -> &mut u64 {
-        match kind {
-            StateKind::Pending => &mut self.pending,
-            StateKind::Notified => &mut self.notified,
-            StateKind::Completed => &mut self.completed,
-            StateKind::Error => &mut self.error,
-            StateKind::Cancelled => &mut self.cancelled,
+    /// The counters that a job is in.
+    fn counters_of(&mut self, job: &Job) -> [Option<&mut u64>; 3] {
+        let (is_held, is_judging) = (job.is_held(), job.is_judging());
+        let Header { pending, notified, completed, error, cancelled, held, judging, .. } = self;
+        let state = match job.state.kind() {
+            StateKind::Pending => pending,
+            StateKind::Notified => notified,
+            StateKind::Completed => completed,
+            StateKind::Error => error,
+            StateKind::Cancelled => cancelled,
+        };
+        [Some(state), is_held.then_some(held), is_judging.then_some(judging)]
+    }
+
+    pub fn count(&mut self, job: &Job) {
+        for counter in self.counters_of(job).into_iter().flatten() {
+            *counter += 1;
         }
     }
 
+    fn uncount(&mut self, job: &Job) {
+        for counter in self.counters_of(job).into_iter().flatten() {
+            assert!(*counter > 0, "a job in a state is counted there");
+            *counter -= 1;
+        }
+    }
+
+    /// All counters, by their names.
+    pub fn counters(&self) -> [(&'static str, u64); 7] {
+        [
+            (StateKind::Pending.name(), self.pending),
+            (StateKind::Notified.name(), self.notified),
+            (StateKind::Completed.name(), self.completed),
+            (StateKind::Error.name(), self.error),
+            (StateKind::Cancelled.name(), self.cancelled),
+            ("held", self.held),
+            ("judging", self.judging),
+        ]
+    }
+
+    /// What the counters would be with these jobs.
+    pub fn counting<'j>(jobs: impl IntoIterator<Item = &'j Job>) -> Header {
+        let mut header = Header::EMPTY;
+        jobs.into_iter().for_each(|job| header.count(job));
+        header
+    }
+
+    /// Jobs that count against the cap.
+    pub fn running(&self) -> u64 {
+        self.notified.saturating_sub(self.judging.min(limits::JUDGING_MAX))
+    }
+
     /// The pause in force at `now`.
-    pub fn paused_at(&self, now: Timestamp) -> Option<Paused> {
-        self.paused.filter(|paused| paused.until.is_none_or(|until| until > now))
+    pub fn paused_at(&self, now: Timestamp) -> Option<&Paused> {
+        self.paused.as_ref().filter(|paused| paused.until.is_none_or(|until| until > now))
     }
 }
 
@@ -69,6 +119,11 @@ pub(super) trait Tables {
     fn first_pending_of(&self, issue: &IssueRef) -> Result<Option<JobId>, StoreError>;
     fn next_due_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
     fn header(&mut self) -> &mut Header;
+    /// All holds of agent commands, also those that have ended, by their keys.
+    fn holds(&self) -> Result<Vec<Hold>, StoreError>;
+    /// Replaces the hold of the same agent command.
+    fn put_hold(&mut self, hold: &Hold) -> Result<(), StoreError>;
+    fn remove_hold(&mut self, hold: &Hold) -> Result<(), StoreError>;
     fn put_session(&mut self, session: &Session) -> Result<(), StoreError>;
     /// Says whether there was one.
     fn remove_session(&mut self, issue: &IssueRef) -> Result<bool, StoreError>;
@@ -117,13 +172,11 @@ pub(super) fn apply(
             None => Err(OpRefused::NoSuchSession(issue.to_string())),
         }),
         Op::Pause { until } => {
-            tables.header().paused = Some(Paused { until });
+            let by_a_person = Paused { until, since: Some(now), job: None, why: String::new() };
+            tables.header().paused = Some(by_a_person);
             Ok(Ok(Reply::Done))
         }
-        Op::Resume => {
-            tables.header().paused = None;
-            Ok(Ok(Reply::Done))
-        }
+        Op::Resume => resume(tables, now),
     }
 }
 
@@ -131,6 +184,7 @@ pub(super) fn apply(
 pub(super) fn is_change(answer: &Answer) -> bool {
     match answer {
         Ok(Reply::Enqueued { new, .. }) => *new,
+        Ok(Reply::Resumed(resumed)) => **resumed != Resumed::default(),
         Ok(Reply::Claimed(_) | Reply::Changed(_) | Reply::Removed(_) | Reply::Done) => true,
         Ok(Reply::NothingToClaim(_) | Reply::AlreadySo(_)) | Err(_) => false,
     }
@@ -213,7 +267,10 @@ fn claim_best(
     if let Some(paused) = tables.header().paused_at(now) {
         return nothing(NothingToClaim::Paused { until: paused.until });
     }
-    if tables.header().notified >= u64::from(claim.cap) {
+    if let Some(hold) = hold_of(tables, claim, now)? {
+        return nothing(NothingToClaim::Held { until: hold.until });
+    }
+    if tables.header().running() >= u64::from(claim.cap) {
         return nothing(NothingToClaim::CapReached);
     }
     match tables.best_due(now)? {
@@ -223,6 +280,17 @@ fn claim_best(
         }
         Some(id) => take(tables, id, claim, now),
     }
+}
+
+/// What holds the claimer's agent command back.
+fn hold_of(
+    tables: &impl Tables,
+    claim: &Claim,
+    now: Timestamp,
+) -> Result<Option<Hold>, StoreError> {
+    let Some(agent) = &claim.agent else { return Ok(None) };
+    let mut holds = tables.holds()?.into_iter();
+    Ok(holds.find(|hold| hold.agent == *agent && hold.is_in_force(now)))
 }
 
 /// `enqueue` and a claim of that very job, or neither.
@@ -238,7 +306,10 @@ fn launch(
     if tables.header().paused_at(now).is_some() {
         return Ok(Err(OpRefused::Paused));
     }
-    let running = tables.header().notified;
+    if let Some(hold) = hold_of(tables, claim, now)? {
+        return Ok(Err(OpRefused::AgentHeld(Box::new(hold))));
+    }
+    let running = tables.header().running();
     if running >= u64::from(claim.cap) {
         return Ok(Err(OpRefused::CapReached { running, cap: claim.cap }));
     }
@@ -270,6 +341,7 @@ fn take(
         worker: claim.worker.clone(),
         token,
         lease_ms: claim.lease_ms,
+        agent: claim.agent.clone(),
     })?;
     Ok(answer.map(|reply| match reply {
         Reply::Changed(job) => Reply::Claimed(job),
@@ -302,8 +374,8 @@ fn apply_event(
     Ok(match transition::apply(&job, event, now) {
         Ok(Next::Changed(after)) => {
             save(tables, Some(&job), &after)?;
-            if let Some(attempt) = after.attempts.last().filter(|_| ends) {
-                add_usage(tables.header(), &attempt.report, now);
+            if let (true, Some(lease), Some(attempt)) = (ends, job.lease(), after.attempts.last()) {
+                record_end(tables, lease, &after, attempt, now)?;
             }
             Ok(Reply::Changed(after))
         }
@@ -313,18 +385,72 @@ fn apply_event(
 }
 
 /// What the end of an attempt means to the whole queue.
-fn add_usage(header: &mut Header, report: &Report, now: Timestamp) {
+fn record_end(
+    tables: &mut impl Tables,
+    lease: &Lease,
+    after: &Job,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let report = &attempt.report;
+    let header = tables.header();
     header.attempts += 1;
     header.usage = header.usage.plus(report.usage);
-    if let Some(ms) = report.defer_ms.filter(|_| report.pause && report.reason == Reason::Deferred)
-    {
-        let until = now.plus_ms(ms.min(limits::DURATION_MS_MAX));
+    let in_a_row = after.spent.deferred;
+    let until = now.plus_ms(retry::postponed_ms(report.reason, report.defer_ms, in_a_row));
+    let why = report.detail.clone();
+    if report.pause && report.reason == Reason::Deferred {
         // Somebody's own pause, and a longer one, stay as they are.
-        let holds = header.paused_at(now).is_some_and(|p| p.until.is_none_or(|end| end >= until));
-        if !holds {
-            header.paused = Some(Paused { until: Some(until) });
+        let stays = |paused: &Paused| paused.until.is_none_or(|end| end >= until);
+        if !header.paused_at(now).is_some_and(stays) {
+            let (until, since, job) = (Some(until), Some(now), Some(after.id));
+            header.paused = Some(Paused { until, since, job, why });
+        }
+        return Ok(());
+    }
+    let is_login = report.reason == Reason::ProviderLogin;
+    match &lease.agent {
+        Some(agent) if is_login || report.reason == Reason::ProviderLimit => {
+            let (agent, until) = (agent.clone(), (!is_login).then_some(until));
+            hold_back(tables, &Hold { agent, since: now, until, why, job: after.id }, now)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Holds an agent command back. One that is held for longer stays as it is.
+fn hold_back(tables: &mut impl Tables, hold: &Hold, now: Timestamp) -> Result<(), StoreError> {
+    let mut others = Vec::new();
+    for known in tables.holds()? {
+        if !known.is_in_force(now) {
+            tables.remove_hold(&known)?;
+        } else if known.agent != hold.agent {
+            others.push(known);
+        } else if !known.ends_before(hold) {
+            return Ok(());
         }
     }
+    if others.len() >= limits::HOLDS_MAX {
+        let first = others.into_iter().reduce(|a, b| if b.ends_before(&a) { b } else { a });
+        if let Some(first) = first {
+            tables.remove_hold(&first)?;
+        }
+    }
+    tables.put_hold(hold)
+}
+
+fn resume(tables: &mut impl Tables, now: Timestamp) -> Result<Answer, StoreError> {
+    let header = tables.header();
+    let paused = header.paused_at(now).cloned();
+    header.paused = None;
+    let mut holds = Vec::new();
+    for hold in tables.holds()? {
+        tables.remove_hold(&hold)?;
+        if hold.is_in_force(now) {
+            holds.push(hold);
+        }
+    }
+    Ok(Ok(Reply::Resumed(Box::new(Resumed { paused, holds }))))
 }
 
 fn remove(tables: &mut impl Tables, id: JobId) -> Result<Answer, StoreError> {
@@ -335,22 +461,16 @@ fn remove(tables: &mut impl Tables, id: JobId) -> Result<Answer, StoreError> {
     if kind == StateKind::Notified {
         return Ok(Err(OpRefused::Transition(id, Refused::Wrong(kind))));
     }
-    uncount(tables.header(), kind);
+    tables.header().uncount(&job);
     tables.remove(&job)?;
     Ok(Ok(Reply::Removed(Box::new(job))))
-}
-
-fn uncount(header: &mut Header, kind: StateKind) {
-    let count = header.count_mut(kind);
-    assert!(*count > 0, "a job in a state is counted there");
-    *count -= 1;
 }
 
 fn save(tables: &mut impl Tables, before: Option<&Job>, after: &Job) -> Result<(), StoreError> {
     let header = tables.header();
     if let Some(before) = before {
-        uncount(header, before.state.kind());
+        header.uncount(before);
     }
-    *header.count_mut(after.state.kind()) += 1;
+    header.count(after);
     tables.put(before, after)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::job::{IssueRef, Job, JobId, Session, State, StateKind, order};
+use crate::job::{AgentKey, Hold, IssueRef, Job, JobId, Session, State, StateKind, order};
 use crate::store::apply::{self, Header, Tables};
 use crate::store::wake::{Hub, Watch};
 use crate::store::{Answer, ListQuery, Op, Page, Position, Stats, Store, StoreError};
@@ -22,12 +22,24 @@ struct Rows {
     header: Header,
     jobs: BTreeMap<JobId, Job>,
     sessions: BTreeMap<String, Session>,
+    holds: BTreeMap<AgentKey, Hold>,
+}
+
+impl Rows {
+    fn holds_at(&self, now: Timestamp) -> Vec<Hold> {
+        self.holds.values().filter(|hold| hold.is_in_force(now)).cloned().collect()
+    }
 }
 
 impl MemoryStore {
     /// An empty store that goes by `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> MemoryStore {
-        let rows = Rows { header: Header::EMPTY, jobs: BTreeMap::new(), sessions: BTreeMap::new() };
+        let rows = Rows {
+            header: Header::EMPTY,
+            jobs: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            holds: BTreeMap::new(),
+        };
         MemoryStore { clock, rows: Mutex::new(rows), hub: Hub::default() }
     }
 
@@ -95,9 +107,12 @@ impl Store for MemoryStore {
             completed: rows.header.completed,
             error: rows.header.error,
             cancelled: rows.header.cancelled,
+            held: rows.header.held,
+            judging: rows.header.judging,
             oldest_pending: rows.jobs.values().find(pending).map(|job| job.enqueued_at),
             next_due: rows.next_due_at(now)?,
-            paused: rows.header.paused_at(now),
+            paused: rows.header.paused_at(now).cloned(),
+            holds: rows.holds_at(now),
             attempts: rows.header.attempts,
             usage: rows.header.usage,
         })
@@ -122,8 +137,9 @@ impl Store for MemoryStore {
         }
         Ok(Some(Position {
             now,
-            notified: rows.header.notified,
-            paused: rows.header.paused_at(now),
+            notified: rows.header.running(),
+            paused: rows.header.paused_at(now).cloned(),
+            holds: rows.holds_at(now),
             running_of_issue: rows.running_of(&job.issue)?,
             first_of_issue,
             ahead: ahead.min(ahead_max),
@@ -157,19 +173,11 @@ impl Store for MemoryStore {
 
     fn verify(&self) -> Result<Vec<String>, StoreError> {
         let rows = self.rows();
-        let header = &rows.header;
-        let counters = [
-            (StateKind::Pending, header.pending),
-            (StateKind::Notified, header.notified),
-            (StateKind::Completed, header.completed),
-            (StateKind::Error, header.error),
-            (StateKind::Cancelled, header.cancelled),
-        ];
-        let count = |kind| rows.jobs.values().filter(|job| job.state.kind() == kind).count() as u64;
+        let counted = Header::counting(rows.jobs.values());
+        let counters = rows.header.counters().into_iter().zip(counted.counters());
         Ok(counters
-            .into_iter()
-            .filter(|&(kind, counter)| counter != count(kind))
-            .map(|(kind, counter)| format!("{kind}: counter {counter}, jobs {}", count(kind)))
+            .filter(|((_, counter), (_, jobs))| counter != jobs)
+            .map(|((name, counter), (_, jobs))| format!("{name}: counter {counter}, jobs {jobs}"))
             .collect())
     }
 
@@ -237,7 +245,9 @@ impl Tables for Rows {
 
     fn next_due_at(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let run_at = |job: &Job| match &job.state {
-            State::Pending(pending) => Some(pending.run_at).filter(|at| *at > now),
+            State::Pending(pending) => {
+                Some(pending.run_at).filter(|at| *at > now && !pending.is_held())
+            }
             State::Notified(_) | State::Completed(_) | State::Error(_) | State::Cancelled(_) => {
                 None
             }
@@ -247,6 +257,20 @@ impl Tables for Rows {
 
     fn header(&mut self) -> &mut Header {
         &mut self.header
+    }
+
+    fn holds(&self) -> Result<Vec<Hold>, StoreError> {
+        Ok(self.holds.values().cloned().collect())
+    }
+
+    fn put_hold(&mut self, hold: &Hold) -> Result<(), StoreError> {
+        self.holds.insert(hold.agent.clone(), hold.clone());
+        Ok(())
+    }
+
+    fn remove_hold(&mut self, hold: &Hold) -> Result<(), StoreError> {
+        self.holds.remove(&hold.agent);
+        Ok(())
     }
 
     fn put_session(&mut self, session: &Session) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use ::redb::ReadableTable;
 use proptest::prelude::*;
 
 use super::*;
-use crate::job::{Edit, Reason, Report, RetryPolicy, Run, Token};
+use crate::job::{Edit, Event, NewJob, Reason, Report, RetryPolicy, Run, Token, WorkerId};
 use crate::testing::SimClock;
 use crate::time::Clock;
 
@@ -40,7 +40,8 @@ enum Step {
     Launch { issue: u8, cap: u8 },
     Start { job: u8, token: u8 },
     Renew { job: u8, token: u8 },
-    Finish { job: u8, token: u8, reason: u8 },
+    Judge { job: u8, token: u8 },
+    Finish { job: u8, token: u8, reason: u8, defer: Option<u16>, pause: bool, hold: bool },
     Adopt { job: u8, token: u8 },
     Cancel { job: u8 },
     Retry { job: u8 },
@@ -58,6 +59,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let job = 1..12u8;
     // Mostly the newest tokens: 0 is the job's own, the rest are stale or unheard of.
     let token = prop_oneof![6 => Just(0u8), 1 => 1..12u8];
+    // All reasons, and oftener those that hold something back.
+    let of = |reason| Reason::ALL.iter().position(|known| *known == reason).expect("one of all");
+    let number = |reason| u8::try_from(of(reason)).expect("there are few");
+    let reason = prop_oneof![
+        3 => 0..u8::try_from(Reason::ALL.len()).expect("there are few"),
+        1 => Just(number(Reason::Deferred)),
+        1 => Just(number(Reason::ProviderLimit)),
+        1 => Just(number(Reason::ProviderLogin)),
+    ];
+    let hold = proptest::bool::weighted(0.2);
     let step = prop_oneof![
         6 => (1..5u8, -1..2i16, prop_oneof![Just(0), 0..3000u16], proptest::option::of(0..6u8), any::<bool>())
             .prop_map(|(issue, priority, delay, request, only_if_idle)| Step::Enqueue {
@@ -67,8 +78,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1..5u8, 0..4u8).prop_map(|(issue, cap)| Step::Launch { issue, cap }),
         2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Start { job, token }),
         2 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Renew { job, token }),
-        5 => (job.clone(), token.clone(), 0..24u8)
-            .prop_map(|(job, token, reason)| Step::Finish { job, token, reason }),
+        1 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Judge { job, token }),
+        5 => (job.clone(), token.clone(), reason, proptest::option::of(0..3000u16), any::<bool>(), hold)
+            .prop_map(|(job, token, reason, defer, pause, hold)| Step::Finish {
+                job, token, reason, defer, pause, hold,
+            }),
         1 => (job.clone(), token.clone()).prop_map(|(job, token)| Step::Adopt { job, token }),
         2 => job.clone().prop_map(|job| Step::Cancel { job }),
         1 => job.clone().prop_map(|job| Step::Retry { job }),
@@ -113,7 +127,11 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
         }
         other => Token(other.into()),
     };
-    let claim = |cap: u8| Claim { worker: WorkerId("w".into()), cap: cap.into(), lease_ms: 1000 };
+    let claim = |cap: u8| Claim {
+        // Two commands, and sometimes none.
+        agent: ["a-1", "b-1"].get(usize::from(cap)).map(|key| key.parse().expect("a good key")),
+        ..Claim::new(WorkerId("w".into()), cap.into(), 1000)
+    };
     let new = |issue: u8| {
         let issue = format!("h/o/r#{issue}").parse().expect("a good reference");
         NewJob::new(issue, "fix")
@@ -134,8 +152,13 @@ fn operation(step: &Step, reference: &MemoryStore) -> Option<Op> {
         Step::Renew { job, token: t } => {
             Op::Apply(id(job), Event::Renew { token: token(job, t), lease_ms: 1500 })
         }
-        Step::Finish { job, token: t, reason } => {
-            let report = Report::new(Reason::ALL[usize::from(reason)], "so");
+        Step::Judge { job, token: t } => {
+            Op::Apply(id(job), Event::Judge { token: token(job, t), why: "so".into() })
+        }
+        Step::Finish { job, token: t, reason, defer, pause, hold } => {
+            let defer_ms = defer.map(u64::from);
+            let reason = Reason::ALL[usize::from(reason)];
+            let report = Report { defer_ms, pause, hold, ..Report::new(reason, "so") };
             Op::Apply(id(job), Event::Finish { token: token(job, t), report, policy, seed: 3 })
         }
         Step::Adopt { job, token: t } => Op::Adopt {
@@ -223,7 +246,7 @@ fn many_jobs_become_due_at_once() {
         store.commit(slice.iter().map(|n| Op::Enqueue(new(*n))).collect()).expect("a commit");
     }
     clock.advance_ms(1_000_000);
-    let claim = Claim { worker: WorkerId("w".into()), cap: 1, lease_ms: 1000 };
+    let claim = Claim::new(WorkerId("w".into()), 1, 1000);
     let answers = store.commit(vec![Op::Claim(claim)]).expect("a commit");
     let [Ok(Reply::Claimed(job))] = answers.as_slice() else { panic!("{answers:?}") };
     assert_eq!(job.id.0, many, "the last one goes first: all were looked at");
@@ -307,7 +330,7 @@ fn a_file_of_a_newer_kugetsu_is_refused_by_name() {
     };
     assert_eq!(schema(), None);
     let Err(error) = open(&path) else { panic!("nobody knows what is in it") };
-    let StoreError::TooNew { found: 99, known: 1, .. } = error else { panic!("{error}") };
+    let StoreError::TooNew { found: 99, known: 2, .. } = error else { panic!("{error}") };
     assert!(error.to_string().contains("upgrade kugetsu"), "{error}");
     assert_eq!(schema(), Some(99u32.to_le_bytes().to_vec()), "it is left as it was");
 }
@@ -357,7 +380,7 @@ fn a_clock_that_is_set_back_holds_up_no_job() {
     let new = NewJob::new("h/o/r#1".parse().expect("a good reference"), "fix");
     store.commit(vec![Op::Enqueue(new)]).expect("a commit");
     clock.set_ms(500_000);
-    let claim = Claim { worker: WorkerId("w".into()), cap: 1, lease_ms: 1000 };
+    let claim = Claim::new(WorkerId("w".into()), 1, 1000);
     let answers = store.commit(vec![Op::Claim(claim)]).expect("a commit");
     assert!(matches!(answers.as_slice(), [Ok(Reply::Claimed(_))]), "{answers:?}");
     assert_eq!(store.verify().expect("a read"), Vec::<String>::new());

@@ -13,6 +13,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -128,8 +129,17 @@ pub(super) fn notify(path: &Path) -> io::Result<()> {
     open_for_write(path)?.write_all(b".")
 }
 
+/// Whatever else stands there is not written through, and nothing is waited for: an agent may have
+/// put it there.
 fn open_for_write(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    Ok(file)
 }
 
 /// The watches of a store that lives in one process.
@@ -151,6 +161,34 @@ impl Hub {
         for sender in &*senders {
             // Full means that a wake-up is waiting already.
             let _ = sender.try_send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_stands_in_its_place_nothing_hangs_and_nothing_is_written_through() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let outside = root.path().join("outside");
+        std::fs::write(&outside, "precious").expect("a file");
+        let wake = root.path().join("wake");
+        for plant in ["link", "dangling", "pipe", "folder"] {
+            match plant {
+                "link" => std::os::unix::fs::symlink(&outside, &wake).expect("a link"),
+                "dangling" => std::os::unix::fs::symlink("none", &wake).expect("a link"),
+                "pipe" => {
+                    nix::unistd::mkfifo(&wake, nix::sys::stat::Mode::S_IRWXU).expect("a pipe")
+                }
+                _ => std::fs::create_dir(&wake).expect("a folder"),
+            }
+            assert!(notify(&wake).is_err(), "{plant}");
+            assert!(Watch::file(&wake).is_err(), "{plant}");
+            assert_eq!(std::fs::read_to_string(&outside).expect("it is there"), "precious");
+            assert!(!root.path().join("none").exists(), "{plant}");
+            let _ = std::fs::remove_file(&wake);
         }
     }
 }

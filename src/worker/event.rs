@@ -18,6 +18,8 @@ pub(crate) enum WorkerEvent {
         due_in_ms: Option<u64>,
         /// Jobs that are pending or notified in the whole store.
         unfinished: u64,
+        /// Of these: jobs that only a person can let go on.
+        stuck: u64,
     },
     /// An execution is over.
     Returned {
@@ -42,6 +44,8 @@ pub(crate) enum WorkerEvent {
         held: bool,
         /// Whether the job is to be called off.
         cancel: bool,
+        /// Whether its agent has ended, and how cannot be read yet.
+        judging: bool,
     },
     /// [`Action::Peek`] is done, whatever came of it.
     Peeked,
@@ -53,6 +57,10 @@ pub(crate) enum WorkerEvent {
     OthersChanged,
     /// The store did not answer a claim.
     StoreTrouble,
+    /// The machine is in trouble, in words: no room, no memory, no processes, a failing disk.
+    MachineTrouble(String),
+    /// The answer to [`Action::Examine`]: what is wrong, in words.
+    Examined(Result<(), String>),
     /// A supervisor wants the worker to end.
     Terminate,
     /// A person wants the worker to end.
@@ -81,6 +89,8 @@ pub(crate) enum Action {
     /// Take over what dead workers left, except these; answered by `Adopted` for each and then by
     /// `Recovered`.
     Recover(Vec<JobId>),
+    /// Examine whether the machine is well again; answered by `Examined`.
+    Examine,
     /// Say something to the person who watches.
     Say(Notice),
     /// End.
@@ -88,7 +98,7 @@ pub(crate) enum Action {
 }
 
 /// What a person who watches should know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// Waits for so many agents; a second signal ends them.
     Draining(usize),
@@ -96,4 +106,10 @@ pub(crate) enum Notice {
     Stopping(usize),
     /// Leaves so many agents to the next worker.
     Detaching(usize),
+    /// Claims nothing until the machine is well again. This is wrong with it.
+    Trouble(String),
+    /// The machine is well again.
+    TroubleOver,
+    /// Ends although so many jobs are left: only a person can let them go on.
+    Stuck(u64),
 }

@@ -9,6 +9,10 @@ use crate::worker::Stop;
 pub(super) struct Slot {
     pub token: Token,
     pub phase: Phase,
+    /// Whether another worker began it.
+    pub resumed: bool,
+    /// Whether its agent has ended, and how cannot be read yet.
+    pub judging: bool,
     /// The strongest request to stop that the execution was sent.
     pub stop_sent: Option<Stop>,
 }
@@ -23,7 +27,7 @@ pub(super) enum Phase {
 
 impl Slot {
     pub fn new(token: Token) -> Slot {
-        Slot { token, phase: Phase::Executing, stop_sent: None }
+        Slot { token, phase: Phase::Executing, resumed: false, judging: false, stop_sent: None }
     }
 
     /// Takes the request if it is stronger than the last one. Says whether to pass it on.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::{Job, JobId, Reason, Report, Token};
+use crate::job::{Job, JobId, Reason, Report, Token, limits};
 use crate::time::Monotonic;
 use crate::worker::slot::{Phase, Slot};
 use crate::worker::{Action, Ending, Exit, Notice, OnTerminate, Settings, Stop, WorkerEvent};
@@ -15,6 +15,23 @@ enum Mode {
     Ending(Exit),
     /// The same, and everything was told to stop.
     Stopping(Exit),
+}
+
+/// Trouble of the machine, until an examination finds it over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// To be examined at this time.
+    Waiting(Monotonic),
+    /// It is being examined.
+    Examining,
+}
+
+/// What is unfinished in the whole store, as last heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unfinished {
+    jobs: u64,
+    /// Those that only a person can let go on.
+    stuck: u64,
 }
 
 /// The state of a worker.
@@ -33,8 +50,11 @@ pub(crate) struct WorkerState {
     /// Whether something may have happened to its jobs, and whether that is being read.
     peek: bool,
     peeking: bool,
-    /// Jobs that were pending or notified when last heard of.
-    unfinished: Option<u64>,
+    unfinished: Option<Unfinished>,
+    trouble: Option<Trouble>,
+    /// How long the next trouble waits for its first examination: longer, if examinations do not
+    /// see what executions meet.
+    examine_ms: u64,
     next_start_at: Monotonic,
     next_poll_at: Monotonic,
     next_renewal_at: Monotonic,
@@ -44,6 +64,10 @@ pub(crate) struct WorkerState {
 impl WorkerState {
     /// A worker that has just begun.
     pub fn new(settings: Settings, now: Monotonic) -> WorkerState {
+        // It must not spin, whatever the settings say.
+        let poll_ms = settings.poll_ms.max(limits::POLL_MS_MIN);
+        let lease_ms = settings.lease_ms.max(limits::LEASE_MS_MIN);
+        let settings = Settings { poll_ms, lease_ms, ..settings };
         WorkerState {
             mode: Mode::Working,
             slots: BTreeMap::new(),
@@ -55,6 +79,8 @@ impl WorkerState {
             peek: false,
             peeking: false,
             unfinished: None,
+            trouble: None,
+            examine_ms: limits::EXAMINE_MS,
             next_start_at: now,
             next_poll_at: now,
             next_renewal_at: now.plus_ms(settings.lease_ms / 3),
@@ -84,7 +110,11 @@ impl WorkerState {
         });
         let start = (self.may_claim() && self.hopeful).then_some(self.next_start_at);
         let renewal = (!self.slots.is_empty()).then_some(self.next_renewal_at);
-        [Some(self.next_poll_at), start, renewal, self.due_at]
+        let examination = match self.trouble {
+            Some(Trouble::Waiting(at)) => Some(at),
+            Some(Trouble::Examining) | None => None,
+        };
+        [Some(self.next_poll_at), start, renewal, self.due_at, examination]
             .into_iter()
             .flatten()
             .chain(retry)
@@ -113,9 +143,9 @@ impl WorkerState {
                 self.hopeful = true;
                 self.begin(job, now)
             }
-            WorkerEvent::NothingToClaim { due_in_ms, unfinished } => {
+            WorkerEvent::NothingToClaim { due_in_ms, unfinished, stuck } => {
                 self.claiming = false;
-                self.unfinished = Some(unfinished);
+                self.unfinished = Some(Unfinished { jobs: unfinished, stuck });
                 self.due_at = due_in_ms.map(|ms| now.plus_ms(ms));
                 Vec::new()
             }
@@ -123,7 +153,9 @@ impl WorkerState {
                 self.claiming = false;
                 Vec::new()
             }
-            WorkerEvent::Returned { id, token, ending } => self.returned(id, token, ending),
+            WorkerEvent::MachineTrouble(what) => self.begin_trouble(what, now),
+            WorkerEvent::Examined(found) => self.examined(found, now),
+            WorkerEvent::Returned { id, token, ending } => self.returned(id, token, ending, now),
             WorkerEvent::Settled(id, token) => {
                 if self.holds(id, token) {
                     self.slots.remove(&id);
@@ -145,11 +177,18 @@ impl WorkerState {
                 Vec::new()
             }
             WorkerEvent::Seen { id, token, .. } if !self.holds(id, token) => Vec::new(),
-            WorkerEvent::Seen { id, held, cancel, .. } => match (held, cancel) {
-                (false, _) => self.stop_one(id, Stop::LeaseLost),
-                (true, true) => self.stop_one(id, Stop::Cancel),
-                (true, false) => Vec::new(),
-            },
+            WorkerEvent::Seen { id, held, cancel, judging, .. } => {
+                if let Some(slot) = self.slots.get_mut(&id) {
+                    slot.judging = judging;
+                }
+                match (held, cancel) {
+                    (false, _) => self.stop_one(id, Stop::LeaseLost),
+                    (true, true) => self.stop_one(id, Stop::Cancel),
+                    // Nobody waits an hour for the end of what runs no more.
+                    (true, false) if judging && self.is_ending() => self.stop_one(id, Stop::Detach),
+                    (true, false) => Vec::new(),
+                }
+            }
             WorkerEvent::Peeked => {
                 self.peeking = false;
                 Vec::new()
@@ -199,6 +238,7 @@ impl WorkerState {
     fn adopt(&mut self, job: Box<Job>) -> Vec<Action> {
         let Some(lease) = job.lease() else { return Vec::new() };
         let (id, token, cancel) = (job.id, lease.token, lease.cancel_requested);
+        let judging = lease.judging.is_some();
         let takes_on = match self.mode {
             Mode::Working => !self.slots.contains_key(&id),
             Mode::Ending(_) | Mode::Stopping(_) => false,
@@ -206,7 +246,7 @@ impl WorkerState {
         if !takes_on {
             return vec![Action::LetGo(id, token)];
         }
-        self.slots.insert(id, Slot::new(token));
+        self.slots.insert(id, Slot { judging, resumed: true, ..Slot::new(token) });
         let mut actions = vec![Action::Resume(job)];
         if cancel {
             actions.extend(self.stop_one(id, Stop::Cancel));
@@ -214,14 +254,26 @@ impl WorkerState {
         actions
     }
 
-    fn returned(&mut self, id: JobId, token: Token, ending: Ending) -> Vec<Action> {
+    fn returned(&mut self, id: JobId, token: Token, ending: Ending, now: Monotonic) -> Vec<Action> {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.token == token) else {
             return Vec::new();
         };
         match ending {
-            Ending::Over(report) if slot.stop_sent != Some(Stop::LeaseLost) => {
+            Ending::Over(mut report) if slot.stop_sent != Some(Stop::LeaseLost) => {
+                // Free and at once is for what a worker has ordered.
+                let nobody_asked = slot.stop_sent.is_none() && !slot.resumed;
+                if report.reason == Reason::Shutdown && nobody_asked {
+                    report.reason = Reason::Interrupted;
+                }
                 slot.phase = Phase::Finishing { report: report.clone(), retry_at: None };
-                vec![Action::Finish(id, token, report)]
+                let mut actions = Vec::new();
+                if report.reason == Reason::Machine {
+                    actions.extend(self.begin_trouble(report.detail.clone(), now));
+                } else {
+                    self.examine_ms = limits::EXAMINE_MS;
+                }
+                actions.push(Action::Finish(id, token, report));
+                actions
             }
             Ending::Over(_) => {
                 self.slots.remove(&id);
@@ -231,6 +283,37 @@ impl WorkerState {
                 let lost = slot.stop_sent == Some(Stop::LeaseLost);
                 self.slots.remove(&id);
                 if lost { Vec::new() } else { vec![Action::LetGo(id, token)] }
+            }
+        }
+    }
+
+    /// Claims nothing until an examination finds the machine well again. Says so once.
+    fn begin_trouble(&mut self, what: String, now: Monotonic) -> Vec<Action> {
+        if self.trouble.is_some() {
+            return Vec::new();
+        }
+        self.trouble = Some(Trouble::Waiting(now.plus_ms(self.examine_ms)));
+        self.examine_ms = self.examine_ms.saturating_mul(2).min(limits::EXAMINE_MS_LAST);
+        vec![Action::Say(Notice::Trouble(what))]
+    }
+
+    fn examined(&mut self, found: Result<(), String>, now: Monotonic) -> Vec<Action> {
+        match (self.trouble, found) {
+            (None, _) => Vec::new(),
+            (Some(_), Err(_)) => {
+                self.trouble = Some(Trouble::Waiting(now.plus_ms(limits::EXAMINE_MS)));
+                Vec::new()
+            }
+            (Some(_), Ok(())) => {
+                self.trouble = None;
+                self.hopeful = true;
+                // What could not be written meanwhile need not wait any longer.
+                for slot in self.slots.values_mut() {
+                    if let Phase::Finishing { retry_at, .. } = &mut slot.phase {
+                        *retry_at = retry_at.map(|_| now);
+                    }
+                }
+                vec![Action::Say(Notice::TroubleOver)]
             }
         }
     }
@@ -245,6 +328,13 @@ impl WorkerState {
         ids.into_iter().flat_map(|id| self.stop_one(id, stop)).collect()
     }
 
+    /// Lets go of what runs no more: the next worker reads how it ended.
+    fn leave_those_judged(&mut self) -> Vec<Action> {
+        let judging = self.slots.iter().filter(|(_, slot)| slot.judging);
+        let ids: Vec<JobId> = judging.map(|(id, _)| *id).collect();
+        ids.into_iter().flat_map(|id| self.stop_one(id, Stop::Detach)).collect()
+    }
+
     /// The first request chooses how to end; a second one means at once.
     fn end(&mut self, exit: Exit, how: OnTerminate) -> Vec<Action> {
         let running = self.slots.len();
@@ -254,7 +344,9 @@ impl WorkerState {
             Mode::Stopping(_) => return Vec::new(),
         };
         let (mode, notice, mut actions) = match how {
-            OnTerminate::Drain => (Mode::Ending(exit), Notice::Draining(running), Vec::new()),
+            OnTerminate::Drain => {
+                (Mode::Ending(exit), Notice::Draining(running), self.leave_those_judged())
+            }
             OnTerminate::Detach => {
                 (Mode::Ending(exit), Notice::Detaching(running), self.stop_all(Stop::Detach))
             }
@@ -305,7 +397,14 @@ impl WorkerState {
             self.peeking = true;
             actions.push(Action::Peek(self.leases()));
         }
-        if self.mode == Mode::Working && !self.recovering && std::mem::take(&mut self.recover) {
+        if let Some(Trouble::Waiting(at)) = self.trouble
+            && now >= at
+        {
+            self.trouble = Some(Trouble::Examining);
+            actions.push(Action::Examine);
+        }
+        let may_recover = self.mode == Mode::Working && !self.recovering && self.trouble.is_none();
+        if may_recover && std::mem::take(&mut self.recover) {
             self.recovering = true;
             actions.push(Action::Recover(self.slots.keys().copied().collect()));
         }
@@ -320,8 +419,14 @@ impl WorkerState {
         match self.mode {
             Mode::Ending(exit) | Mode::Stopping(exit) => actions.push(Action::Exit(exit)),
             Mode::Working => {
-                let nothing_left = self.unfinished == Some(0) && !self.hopeful;
-                if self.settings.once && self.recovered_once && nothing_left {
+                let may_end = self.settings.once && self.recovered_once && self.trouble.is_none();
+                let Some(unfinished) = self.unfinished.filter(|_| may_end && !self.hopeful) else {
+                    return;
+                };
+                if unfinished.jobs <= unfinished.stuck {
+                    if unfinished.jobs > 0 {
+                        actions.push(Action::Say(Notice::Stuck(unfinished.jobs)));
+                    }
                     actions.push(Action::Exit(Exit::Idle));
                 }
             }
@@ -330,11 +435,22 @@ impl WorkerState {
 
     fn may_claim(&self) -> bool {
         let cap = usize::try_from(self.settings.cap).unwrap_or(usize::MAX);
+        let judging = self.slots.values().filter(|slot| slot.judging).count();
+        let judging_max = usize::try_from(limits::JUDGING_MAX).unwrap_or(usize::MAX);
         // What a dead worker left is looked at before anything new is begun.
         self.mode == Mode::Working
             && self.recovered_once
             && !self.claiming
-            && self.slots.len() < cap
+            && self.trouble.is_none()
+            && self.slots.len() - judging.min(judging_max) < cap
+    }
+
+    /// Whether a request has told it to end.
+    fn is_ending(&self) -> bool {
+        match self.mode {
+            Mode::Working | Mode::Ending(Exit::Idle) => false,
+            Mode::Ending(_) | Mode::Stopping(_) => true,
+        }
     }
 
     fn is_stopping(&self) -> bool {

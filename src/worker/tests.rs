@@ -1,7 +1,7 @@
 //! Scripts: at a time, an event, and the actions it must bring.
 
 use crate::job::{
-    Event as JobEvent, IssueRef, Job, JobId, NewJob, Next, Reason, Report, Token, WorkerId,
+    Event as JobEvent, IssueRef, Job, JobId, NewJob, Next, Reason, Report, Token, WorkerId, limits,
     transition,
 };
 use crate::time::{Monotonic, Timestamp};
@@ -23,10 +23,19 @@ fn claimed(number: u64, token: u64) -> Box<Job> {
         worker: WorkerId("w".into()),
         token: Token(token),
         lease_ms: SETTINGS.lease_ms,
+        agent: None,
     };
     match transition::apply(&job, claim, Timestamp(0)) {
         Ok(Next::Changed(job)) => job,
         other => panic!("a due job can be claimed: {other:?}"),
+    }
+}
+
+fn judging(number: u64, token: u64) -> Box<Job> {
+    let judge = JobEvent::Judge { token: Token(token), why: "git was killed".into() };
+    match transition::apply(&claimed(number, token), judge, Timestamp(0)) {
+        Ok(Next::Changed(job)) => job,
+        other => panic!("a notified job can be judged: {other:?}"),
     }
 }
 
@@ -37,15 +46,31 @@ fn event(words: &str) -> WorkerEvent {
         "tick" => WorkerEvent::Tick,
         "woken" => WorkerEvent::Woken,
         "claimed" => WorkerEvent::Claimed(claimed(number(), number())),
-        "nothing" => WorkerEvent::NothingToClaim { due_in_ms: None, unfinished: number() },
-        "due" => WorkerEvent::NothingToClaim { due_in_ms: Some(number()), unfinished: 1 },
+        "nothing" => {
+            WorkerEvent::NothingToClaim { due_in_ms: None, unfinished: number(), stuck: 0 }
+        }
+        "stuck" => WorkerEvent::NothingToClaim {
+            due_in_ms: None,
+            unfinished: number(),
+            stuck: words[2].parse().expect("a number"),
+        },
+        "due" => WorkerEvent::NothingToClaim { due_in_ms: Some(number()), unfinished: 1, stuck: 0 },
+        "no-room" => WorkerEvent::MachineTrouble("no room".into()),
+        "well" => WorkerEvent::Examined(Ok(())),
+        "ill" => WorkerEvent::Examined(Err("no room".into())),
         "trouble" => WorkerEvent::StoreTrouble,
+        "returned-again" => WorkerEvent::Returned {
+            id: JobId(number()),
+            token: Token(number() + 100),
+            ending: Ending::Over(Report::new(Reason::Shutdown, "its worker was gone")),
+        },
         "returned" => WorkerEvent::Returned {
             id: JobId(number()),
             token: Token(number()),
             ending: match words[2] {
                 "left" => Ending::LeftAlone,
-                _ => Ending::Over(Report::new(Reason::Done, "")),
+                "over" => Ending::Over(Report::new(Reason::Done, "")),
+                reason => Ending::Over(Report::new(reason.parse().expect("a reason"), "no room")),
             },
         },
         "settled" => WorkerEvent::Settled(JobId(number()), Token(number())),
@@ -55,11 +80,13 @@ fn event(words: &str) -> WorkerEvent {
             token: Token(words.get(3).map_or(number(), |token| token.parse().expect("a token"))),
             held: words[2] != "lost",
             cancel: words[2] == "cancel",
+            judging: words[2] == "judging",
         },
         "again" => WorkerEvent::Claimed(claimed(number(), number() + 100)),
         "settled-again" => WorkerEvent::Settled(JobId(number()), Token(number() + 100)),
         "peeked" => WorkerEvent::Peeked,
         "adopted" => WorkerEvent::Adopted(claimed(number(), number() + 100)),
+        "adopted-judging" => WorkerEvent::Adopted(judging(number(), number() + 100)),
         "others" => WorkerEvent::OthersChanged,
         "recovered" => WorkerEvent::Recovered,
         "term" => WorkerEvent::Terminate,
@@ -79,6 +106,7 @@ fn show(action: &Action) -> String {
         Action::Renew(leases) => format!("renew {}", leases.len()),
         Action::Peek(leases) => format!("peek {}", leases.len()),
         Action::Recover(own) => format!("recover but {}", own.len()),
+        Action::Examine => "examine".into(),
         Action::Say(notice) => format!("say {notice:?}"),
         Action::Exit(exit) => format!("exit {exit:?}"),
     }
@@ -301,4 +329,210 @@ fn what_it_takes_over_counts_before_it_claims_and_may_be_more_than_its_cap() {
         21   | adopted 4       | let-go 4
         ",
     );
+}
+
+#[test]
+fn a_machine_in_trouble_gets_no_job_until_an_examination_finds_it_well() {
+    check(
+        SETTINGS,
+        "
+        0     | tick               | recover but 0
+        0     | recovered          | claim
+        1     | claimed 1          | execute 1
+        1001  | tick               | claim
+        1002  | claimed 2          | execute 2
+        2001  | returned 1 machine | say Trouble(\"no room\"), finish 1 machine
+        2002  | settled 1          |
+        2003  | no-room            |
+        2004  | woken              | peek 1
+        2005  | peeked             |
+        2006  | returned 2 machine | finish 2 machine
+        2007  | unsettled 2        |
+        5000  | tick               | peek 1
+        5001  | peeked             |
+        7000  | tick               |
+        7001  | tick               | examine
+        7002  | tick               |
+        7003  | woken              | peek 1
+        7004  | peeked             |
+        7005  | ill                |
+        7007  | tick               | finish 2 machine
+        7008  | unsettled 2        |
+        10000 | tick               | renew 1, peek 1
+        10001 | peeked             |
+        12004 | tick               |
+        12005 | tick               | examine
+        12007 | well               | say TroubleOver, finish 2 machine, recover but 1, claim
+        12008 | nothing 1          |
+        12009 | settled 2          | claim
+        12010 | well               |
+        ",
+    );
+}
+
+#[test]
+fn trouble_that_examinations_do_not_see_is_waited_for_longer_each_time() {
+    check(
+        Settings { cap: 1, spawn_delay_ms: 0, poll_ms: 1_000_000, lease_ms: 3_000_000, ..SETTINGS },
+        "
+        0     | tick               | recover but 0
+        0     | recovered          | claim
+        1     | claimed 1          | execute 1
+        10    | returned 1 machine | say Trouble(\"no room\"), finish 1 machine
+        11    | settled 1          |
+        5010  | tick               | examine
+        5010  | well               | say TroubleOver, claim
+        5011  | claimed 1          | execute 1
+        5020  | returned 1 machine | say Trouble(\"no room\"), finish 1 machine
+        5021  | settled 1          |
+        15019 | tick               |
+        15020 | tick               | examine
+        15020 | well               | say TroubleOver, claim
+        15021 | claimed 1          | execute 1
+        15030 | returned 1 over    | finish 1 done
+        15031 | settled 1          | claim
+        15031 | claimed 2          | execute 2
+        15040 | returned 2 machine | say Trouble(\"no room\"), finish 2 machine
+        15041 | settled 2          |
+        20040 | tick               | examine
+        ",
+    );
+}
+
+#[test]
+fn trouble_keeps_it_but_not_from_ending_when_it_is_told_to() {
+    let once = Settings { once: true, ..SETTINGS };
+    check(
+        once.clone(),
+        "
+        0    | tick      | recover but 0
+        0    | recovered | claim
+        1    | no-room   | say Trouble(\"no room\")
+        1    | nothing 0 |
+        5001 | tick      | examine
+        5002 | well      | say TroubleOver, recover but 0, claim
+        5003 | nothing 0 | exit Idle
+        ",
+    );
+    check(
+        once,
+        "
+        0    | tick      | recover but 0
+        0    | recovered | claim
+        1    | trouble   |
+        1    | no-room   | say Trouble(\"no room\")
+        2    | term      | exit Terminated
+        ",
+    );
+}
+
+#[test]
+fn once_ends_when_only_a_person_can_let_the_rest_go_on() {
+    check(
+        Settings { once: true, ..SETTINGS },
+        "
+        0    | tick            | recover but 0
+        0    | recovered       | claim
+        1    | stuck 3 2       |
+        2    | woken           | claim
+        3    | stuck 3 3       | say Stuck(3), exit Idle
+        ",
+    );
+    check(
+        SETTINGS,
+        "
+        0    | tick            | recover but 0
+        0    | recovered       | claim
+        3    | stuck 3 3       |
+        ",
+    );
+}
+
+#[test]
+fn what_is_being_judged_leaves_its_place_to_another_job() {
+    check(
+        Settings { cap: 1, spawn_delay_ms: 0, ..SETTINGS },
+        "
+        0    | tick                | recover but 0
+        0    | adopted-judging 7   | resume 7
+        0    | recovered           | claim
+        1    | claimed 1           | execute 1
+        2    | woken               | peek 2
+        3    | seen 1 judging      | claim
+        4    | peeked              |
+        5    | claimed 2           | execute 2
+        6    | seen 1 held         |
+        7    | returned 2 over     | finish 2 done
+        8    | settled 2           |
+        9    | seen 1 judging      | claim
+        10   | nothing 2           |
+        11   | seen 1 cancel       | stop 1 Cancel
+        12   | int                 | say Draining(2), stop 7 Detach
+        13   | returned 1 over     | finish 1 done
+        14   | settled 1           |
+        ",
+    );
+    check(
+        Settings { cap: 1, ..SETTINGS },
+        "
+        0    | tick                | recover but 0
+        0    | recovered           | claim
+        1    | claimed 1           | execute 1
+        2    | int                 | say Draining(1)
+        3    | woken               | peek 1
+        4    | seen 1 judging      | stop 1 Detach
+        5    | returned 1 left     | let-go 1, exit Interrupted
+        ",
+    );
+}
+
+#[test]
+fn no_more_than_so_many_are_judged_beside_the_cap() {
+    let mut state = WorkerState::new(SETTINGS, Monotonic(0));
+    state.handle(WorkerEvent::Tick, Monotonic(0));
+    let max = limits::JUDGING_MAX + u64::from(SETTINGS.cap) - 1;
+    for number in 1..=max {
+        state.handle(WorkerEvent::Adopted(judging(number, number)), Monotonic(0));
+    }
+    let claims = |actions: Vec<Action>| actions.contains(&Action::Claim);
+    assert!(claims(state.handle(WorkerEvent::Recovered, Monotonic(0))));
+    let nothing = WorkerEvent::NothingToClaim { due_in_ms: None, unfinished: max, stuck: 0 };
+    state.handle(nothing, Monotonic(0));
+    state.handle(WorkerEvent::Adopted(judging(max + 1, max + 1)), Monotonic(0));
+    assert!(!claims(state.handle(WorkerEvent::Woken, Monotonic(0))));
+}
+
+#[test]
+fn a_shutdown_that_no_worker_ordered_is_an_interruption() {
+    check(
+        Settings { spawn_delay_ms: 0, ..SETTINGS },
+        "
+        0    | tick                | recover but 0
+        0    | adopted 3           | resume 3
+        0    | recovered           | claim
+        1    | claimed 1           | execute 1
+        2    | returned 1 shutdown | finish 1 interrupted
+        2    | returned-again 3    | finish 3 shutdown
+        4    | settled 1           | claim
+        4    | settled-again 3     |
+        4    | claimed 2           | execute 2, claim
+        5    | term                | say Detaching(1), stop 2 Detach
+        6    | returned 2 shutdown | finish 2 shutdown
+        ",
+    );
+}
+
+#[test]
+fn settings_of_nothing_do_not_make_it_spin() {
+    let settings = Settings { poll_ms: 0, lease_ms: 0, spawn_delay_ms: 0, ..SETTINGS };
+    let mut state = WorkerState::new(settings, Monotonic(0));
+    state.handle(WorkerEvent::Tick, Monotonic(0));
+    state.handle(WorkerEvent::Recovered, Monotonic(0));
+    state.handle(WorkerEvent::Claimed(claimed(1, 1)), Monotonic(0));
+    let nothing = WorkerEvent::NothingToClaim { due_in_ms: None, unfinished: 1, stuck: 0 };
+    state.handle(nothing, Monotonic(0));
+    assert_eq!(state.next_deadline(), Monotonic(limits::POLL_MS_MIN));
+    let actions = state.handle(WorkerEvent::Tick, Monotonic(limits::POLL_MS_MIN));
+    let renews = |action: &Action| matches!(action, Action::Renew(_));
+    assert!(actions.iter().any(renews), "a lease of nothing would lapse at once: {actions:?}");
 }

@@ -33,7 +33,7 @@ fn a_commit_completes_the_job() {
     let worktree = world.worktree(1);
     assert_eq!(job["worktree"], worktree.display().to_string());
     assert_eq!(world.git(&worktree, &["log", "--format=%s", "issue-1"]), "work\nbegin");
-    assert_eq!(world.git(&worktree, &["status", "--porcelain", "--ignored"]), "!! .kugetsu/");
+    assert_eq!(world.git(&worktree, &["status", "--porcelain", "--ignored"]), "");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn an_agent_gets_its_world_and_nothing_else() {
     let mut world = World::new();
     world.agent(&format!(
         "{{ echo \"args: $*\"; echo \"PWD: $PWD\"; echo \"cwd: $(readlink /proc/$$/cwd)\"; \
-           echo \"input: $(cat)\"; ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]*\\) -> /fd \\1 /p'; \
+           echo \"input: $(cat)\"; cat ${{KUGETSU_MESSAGE_FILE%/*}}/context.txt; ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]*\\) -> /fd \\1 /p'; \
            echo \"sid: $(cut -d' ' -f6 /proc/$$/stat)\"; env; }} > {0}/seen.tmp; \
          mv {0}/seen.tmp {0}/seen; {COMMIT}",
         world.root().display()
@@ -262,7 +262,10 @@ fn an_agent_gets_its_world_and_nothing_else() {
     has(&format!("PWD: {worktree}"));
     has(&format!("cwd: {worktree}"));
     has("input: fix it");
-    has(&format!("KUGETSU_MESSAGE_FILE={worktree}/.kugetsu/msg.txt"));
+    let own = world.home().join(format!("runs/{id}-1-1/agent")).display().to_string();
+    has(&format!("KUGETSU_MESSAGE_FILE={own}/message.txt"));
+    has(&format!("KUGETSU_RESULT={own}/result.json"));
+    has(&format!("TMPDIR={own}/tmp"));
     has("KUGETSU_ISSUE=git.test/o/r#1");
     has("KUGETSU_BRANCH=issue-1");
     has("KUGETSU_SESSION=");
@@ -276,8 +279,8 @@ fn an_agent_gets_its_world_and_nothing_else() {
         seen.lines().filter_map(|line| line.strip_prefix("fd ")?.split(' ').nth(1)).collect();
     assert!(!open.iter().any(|file| file.contains("queue.redb") || file.contains("/wake")));
     assert!(open.iter().any(|file| file.ends_with("/lock")), "it holds its run's lock: {open:?}");
-    let context = fs::read_to_string(world.worktree(1).join(".kugetsu/context.txt"));
-    assert!(context.expect("a file").contains("issue: git.test/o/r#1\nbranch: issue-1\nbase: "));
+    assert!(seen.contains("issue: git.test/o/r#1\nbranch: issue-1\nbase: "), "{seen}");
+    assert!(!world.worktree(1).join(".kugetsu").exists(), "nothing of kugetsu's is in the tree");
 }
 
 #[test]

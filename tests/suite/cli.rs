@@ -170,7 +170,10 @@ fn own_files(folder: &Path, found: &mut BTreeMap<PathBuf, u32>) {
     let (Ok(own), Ok(entries)) = (mode(folder), fs::read_dir(folder)) else { return };
     found.insert(folder.into(), own);
     for path in entries.flatten().map(|entry| entry.path()) {
-        let path = if folder.ends_with("worktrees") { path.join(".kugetsu") } else { path };
+        // What is in a clone or a worktree is the agent's, and not kugetsu's.
+        if folder.ends_with("worktrees") {
+            continue;
+        }
         if path.extension().is_some_and(|extension| extension == "git") {
             continue;
         } else if path.is_dir() {
@@ -219,7 +222,7 @@ fn what_belongs_to_kugetsu_is_its_owners_alone() {
             "shim.log",
             "dev-2.log",
             "queue-daemon.log",
-            "msg.txt",
+            "message.txt",
             "context.txt",
             "git.test+o+r.lock",
             "dev-1.log",

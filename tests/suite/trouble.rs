@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -357,32 +357,40 @@ fn a_claim_that_cannot_be_written_leaves_the_job_pending() {
 
 #[test]
 fn a_log_that_cannot_be_written_is_the_reason_of_the_attempts_end() {
-    let mut world = World::new();
-    world.agent(COMMIT);
-    fs::create_dir_all(world.home().join("logs")).expect("a folder");
-    symlink("/dev/full", world.home().join("logs/dev-1.log")).expect("a link");
-    let id = world.enqueue(1, &[]);
-    world.work();
-    let job = world.job(id);
-    assert_eq!((&job["state"], &job["reason"]), (&"error".into(), &"start_failed".into()));
-    let detail = job["detail"].as_str().expect("a text");
-    assert!(detail.contains("dev-1.log: No space left on device"), "{detail}");
-    world.assert_no_process_left();
+    for (plant, expected) in [
+        ("ln -s /dev/full dev-1.log", "dev-1.log is a symbolic link"),
+        ("mkfifo dev-1.log", "dev-1.log is a named pipe"),
+        ("mkdir dev-1.log", "dev-1.log is a folder"),
+    ] {
+        let mut world = World::new();
+        world.agent(COMMIT);
+        fs::create_dir_all(world.home().join("logs")).expect("a folder");
+        let planted = world.shell(&format!("cd {}/logs && {plant}", world.home().display()));
+        assert_eq!(planted.code, 0, "{}", planted.stderr);
+        let id = world.enqueue(1, &[]);
+        world.work();
+        let job = world.job(id);
+        assert_eq!((&job["state"], &job["reason"]), (&"error".into(), &"start_failed".into()));
+        let detail = job["detail"].as_str().expect("a text");
+        assert!(detail.contains(expected), "{detail}");
+        world.assert_no_process_left();
+    }
 }
 
 #[test]
 fn a_run_that_cannot_be_recorded_says_so_and_is_tried_again() {
     let mut world = World::new();
-    // As a full disk would, only at the first attempt.
-    world.agent(&format!("{COMMIT}; [ $KUGETSU_ATTEMPT = 1 ] && mkdir $KUGETSU_RUN/exit.tmp"));
+    // Only at the first attempt.
+    world.agent(&format!("{COMMIT}; [ $KUGETSU_ATTEMPT = 1 ] && rm -rf $KUGETSU_RUN"));
     let id = world.enqueue(1, &[]);
     world.work();
     let job = world.job(id);
     assert_eq!(job["state"], "completed", "{job:#}");
     let first = &job["attempts"][0];
-    assert_eq!((&first["reason"], &first["commits"]), (&"lost".into(), &1.into()), "{job:#}");
-    let detail = first["detail"].as_str().expect("a text");
-    assert!(detail.contains("cannot write exit.json: Is a directory"), "{detail}");
+    assert_eq!(
+        (&first["reason"], &first["detail"]),
+        (&"lost".into(), &"the run's folder is gone".into())
+    );
 }
 
 #[test]

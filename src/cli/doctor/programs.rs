@@ -1,11 +1,11 @@
 //! Git, the agent, and who commits: for `init` too.
 
-use crate::agent::git::git;
 use crate::agent::{check_version, opencode_version};
 use crate::cli::context::{CliError, Context};
 use crate::cli::finding::Finding;
 use crate::cli::worker::{check_programs, committer};
 use crate::config::Config;
+use crate::git::environment::plain_git;
 
 /// Whether git and the agent are there and will do.
 pub(in crate::cli) fn audit(context: &Context, config: &Config) -> Vec<Finding> {
@@ -18,7 +18,7 @@ pub(in crate::cli) fn audit(context: &Context, config: &Config) -> Vec<Finding> 
 
 /// The version of git, for whoever is to help.
 pub(super) fn git_version() -> Option<Finding> {
-    let output = git("/".as_ref()).arg("--version").output().ok()?;
+    let output = plain_git("/".as_ref()).arg("--version").output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;
     Some(Finding::good("git", said.trim()))
 }

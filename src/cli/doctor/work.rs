@@ -9,7 +9,7 @@ use crate::agent::AgentSettings;
 use crate::agent::checkup::{self, Marked, RunLeft, WorkFinding};
 use crate::cli::doctor::queue::Contents;
 use crate::cli::finding::{Finding, count, size, some};
-use crate::cli::{render, why};
+use crate::cli::why;
 use crate::job::{JobId, limits};
 
 /// What was there before the queue was looked at: a job is in the queue before it leaves anything
@@ -49,24 +49,23 @@ pub(super) fn audit(
             Err(error) => findings.push(unreadable(Path::new("/proc"), &error.to_string())),
         }
     }
-    let is_good = |found: &WorkFinding| match found {
-        WorkFinding::Branch { .. } | WorkFinding::Busy { .. } => true,
-        WorkFinding::Gone { .. }
-        | WorkFinding::NoWorktree { .. }
+    let is_good = |finding: &WorkFinding| match finding {
+        WorkFinding::Busy { .. } | WorkFinding::Aside { .. } | WorkFinding::OldWorktree { .. } => {
+            true
+        }
+        WorkFinding::Damaged { .. }
         | WorkFinding::Foreign { .. }
-        | WorkFinding::GitLock { .. }
         | WorkFinding::Unfinished { .. }
         | WorkFinding::Unreadable { .. } => false,
     };
     let is_well = remains.found.iter().all(is_good);
-    findings.extend(say_branches(&remains.found));
-    findings.extend(remains.found.into_iter().filter_map(say));
+    findings.extend(remains.found.iter().map(say));
     if let Some(contents) = contents {
         findings.extend(audit_sessions(settings, contents));
         findings.extend(audit_logs(&remains.logs, contents));
     }
     if is_well {
-        findings.push(Finding::good("worktrees", "clones and worktrees are as git knows them"));
+        findings.push(Finding::good("worktrees", "all clones can be read"));
     }
     findings
 }
@@ -118,86 +117,36 @@ fn audit_processes(marked: &[Marked], contents: &Contents) -> Vec<Finding> {
 }
 
 /// What is said of each alone.
-fn say(found: WorkFinding) -> Option<Finding> {
+fn say(found: &WorkFinding) -> Finding {
     let shown = |path: &Path| path.display().to_string();
-    Some(match &found {
-        WorkFinding::Gone { folder, branch: Some(branch), .. } => {
-            let why = format!("the folder is gone, and git still knows it; {branch} is untouched");
-            let remedy = "the issue's next job makes it anew, and --fix lets git forget it";
-            let finding = Finding::trouble("worktrees", shown(folder), why, remedy);
-            finding.mended_by(move || checkup::mend(&found))
+    match found {
+        WorkFinding::Damaged { folder, why } => Finding::trouble(
+            "worktrees",
+            shown(folder),
+            format!("it cannot be used: {why}"),
+            "the issue's next job moves it aside and goes on in a new one",
+        ),
+        WorkFinding::Aside { folder } => {
+            let what = format!("{} was damaged, and is kept aside", shown(folder));
+            Finding::note("worktrees", what, "look what is in it, and remove it")
         }
-        WorkFinding::Gone { clone, folder, branch: None } => {
-            let why = "the folder is gone, and its commits were on no branch";
-            let remedy = format!(
-                "git -C {} worktree list shows its commit; `git branch NAME COMMIT` keeps it",
-                clone.display()
-            );
-            Finding::trouble("worktrees", shown(folder), why, &remedy)
-        }
-        WorkFinding::NoWorktree { folder } => {
-            let why = "git knows no worktree there, so the issue's next job fails";
-            Finding::trouble(
-                "worktrees",
-                shown(folder),
-                why,
-                "look what is in it, and move it away",
-            )
+        WorkFinding::OldWorktree { folder } => {
+            let what = format!("{} is a worktree of version 0.1.0", shown(folder));
+            Finding::note("worktrees", what, "the issue's next job takes its branch into a clone")
         }
         WorkFinding::Foreign { folder } => {
             let what = format!("{} is no issue's: kugetsu did not make it", shown(folder));
             Finding::note("worktrees", what, "move it away, if it is not wanted there")
         }
-        WorkFinding::GitLock { file, by: Some(pid), .. } => {
-            let what = format!("{} is there, and so is process {pid}", shown(file));
-            Finding::note("git-locks", what, "it goes when that git is done")
+        WorkFinding::Busy { mirror, by } => {
+            Finding::good("repositories", format!("{}: held by {by}", name(mirror)))
         }
-        WorkFinding::GitLock { file, by: None, .. } => {
-            let why = "left by a git that was killed, and every other one fails on it";
-            let remedy = "remove it when no git works there, as --fix does";
-            let finding = Finding::trouble("git-locks", shown(file), why, remedy);
-            finding.mended_by(move || checkup::mend(&found))
-        }
-        WorkFinding::Busy { clone, pid, for_ms } => say_busy(clone, *pid, *for_ms),
-        WorkFinding::Branch { .. } => return None,
         WorkFinding::Unfinished { folder } => {
-            let what = format!("{} is a clone that was interrupted", shown(folder));
-            Finding::note("clones", what, "the repository's next job begins it anew")
+            let what = format!("{} was interrupted in the making", shown(folder));
+            Finding::note("clones", what, "the next job begins it anew")
         }
         WorkFinding::Unreadable { what, why } => unreadable(what, why),
-    })
-}
-
-fn say_busy(clone: &Path, pid: i32, for_ms: u64) -> Finding {
-    let what =
-        format!("{}: git (pid {pid}) has worked on it for {}", name(clone), render::span(for_ms));
-    if for_ms < limits::REPOSITORY_HELD_MS_LONG {
-        return Finding::good("repositories", what);
     }
-    let minutes = limits::GIT_MS_MAX / 60_000;
-    let why =
-        format!("that is long, and jobs of the repository wait; it is ended after {minutes} min");
-    Finding::trouble(
-        "repositories",
-        what,
-        why,
-        &format!("is the network slow? `kill {pid}` ends it now"),
-    )
-}
-
-fn say_branches(branches: &[WorkFinding]) -> Option<Finding> {
-    let name = |found: &WorkFinding| match found {
-        WorkFinding::Branch { clone, branch } => Some(format!("{branch} of {}", name(clone))),
-        _ => None,
-    };
-    let names: Vec<String> = branches.iter().filter_map(name).collect();
-    if names.is_empty() {
-        return None;
-    }
-    let branches = count(names.len(), "branch has", "branches have");
-    let what = format!("{branches} no worktree: {}", some(&names));
-    let remedy = "the issue's next job goes on with it; `git branch -D` in the clone deletes it";
-    Some(Finding::note("branches", what, remedy))
 }
 
 /// Worktrees that no session knows.

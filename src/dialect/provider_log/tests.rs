@@ -16,6 +16,7 @@ const LINES: &[(char, &str)] = &[
     ('h', r#"timestamp=2026-11-25T08:55:00.000Z level=ERROR run=aa message="stream error" session.id=ses_1 small=false error.error="ProviderHeaderTimeoutError: Provider response headers timed out after 300000ms""#),
     ('i', r#"timestamp=2026-11-25T08:55:00.000Z level=ERROR run=aa message="stream error" session.id=ses_1 small=false error.error="AI_APICallError: Upstream request failed: Insufficient account funds""#),
     ('t', r#"timestamp=2026-11-25T08:55:00.000Z level=ERROR run=aa message="stream error" session.id=ses_1 small=true agent=title mode=primary error.error="AI_RetryError: Failed after 3 attempts. Last error: Rate limit exceeded.""#),
+    ('T', r#"timestamp=2026-11-25T08:55:00.000Z level=ERROR run=aa message="stream error" session.id=ses_1 agent=title error.error="AI_RetryError: Failed after 3 attempts. Last error: Rate limit exceeded.""#),
     ('o', r#"timestamp=2026-11-25T08:55:00.000Z level=ERROR run=bb message="stream error" session.id=ses_2 small=false error.error="AI_APICallError: Rate limit exceeded.""#),
     ('s', r#"timestamp=2026-11-25T08:55:00.000Z level=ERROR run=bb message="stream error" session.id=ses_1 small=false error.error="AI_APICallError: Rate limit exceeded.""#),
     ('d', r#"timestamp=2026-11-25T08:55:00.100Z level=WARN run=aa message=retry provider=opencode attempt=1 code="Rate limit exceeded. Please try again later." nextDelay=15780000"#),
@@ -55,6 +56,7 @@ fn a_run_that_waits() {
         ("Fg", 0, "none"),
         // The helper that makes a title is not the run.
         ("Ft", 0, "none"),
+        ("FT", 0, "none"),
         ("FtrR", 2, "Rate - Wait Keep ProviderLog"),
         // Whose lines they are.
         ("r", 0, "none"),
@@ -62,6 +64,9 @@ fn a_run_that_waits() {
         ("Fs", 0, "none"),
         ("FCs", 1, "Rate - Wait Keep ProviderLog"),
         ("FCO", 1, "Rate 2026-11-25T14:11:54 Wait Keep ProviderLog"),
+        // A time is kept for the same trouble alone.
+        ("Frdb", 2, "Overload - Wait Keep ProviderLog"),
+        ("Fub", 2, "Overload - Wait Keep ProviderLog"),
         // It goes on.
         ("FrL", 0, "none"),
         ("FrX", 0, "none"),

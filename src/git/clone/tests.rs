@@ -174,6 +174,25 @@ fn what_a_tree_says_that_it_needs() {
     }
 }
 
+/// Under the nasty configuration there are such filters; under a plain one nobody knows them.
+#[test]
+fn filters_of_the_user() {
+    for (filter, fails) in [("lfs", false), ("fails", true), ("works", false), ("unknown", false)] {
+        let place = Place::new();
+        place.commit("file", "text");
+        let tip = place.commit(".gitattributes", &format!("file filter={filter}\n"));
+        place.refresh().expect("a mirror");
+        let key = format!("filter.{filter}.smudge");
+        let known = place.git().call_nowhere("config").args(["--get", &key]).ask();
+        let is_known = known.expect("an answer").is_some();
+        let made = clone(&place, &Wish::default(), at(&tip)).expect("a clone");
+        assert_eq!(made.is_unfiltered, fails && is_known, "{filter}");
+        let text = fs::read_to_string(place.path("c/file")).expect("it is there");
+        let expected = if filter == "works" && is_known { "TEXT" } else { "text" };
+        assert_eq!(text, expected, "{filter}");
+    }
+}
+
 #[test]
 fn a_damaged_mirror_is_named_as_such() {
     let place = Place::new();

@@ -86,6 +86,11 @@ fn the_default_branch_is_the_remote_s_of_now() {
     assert_eq!(base(&state, None), "main");
     place.upstream("checkout -q --detach trunk");
     assert_eq!(default_of(&place.refresh().expect("a fetch")), Some("trunk"));
+    // Two branches have a commit that the one known from before has not.
+    place.upstream("checkout -q -b alpha main");
+    place.commit("d", "1");
+    place.upstream("checkout -q -b beta");
+    assert_eq!(default_of(&place.refresh().expect("a fetch")), Some("beta"));
     place.upstream("checkout -q --detach main");
     place.commit("c", "1");
     assert_eq!(default_of(&place.refresh().expect("a fetch")), None, "it is on no branch");
@@ -181,7 +186,13 @@ fn spoil(mirror: &Path, end: &str, how: impl Fn(&fs::File)) {
 #[test]
 fn a_damaged_mirror_is_fetched_anew() {
     type Damage = fn(&Path);
-    let cases: [(&str, Damage); 11] = [
+    let cases: [(&str, Damage); 12] = [
+        ("index of another pack", |mirror| {
+            spoil(mirror, ".idx", |file| {
+                let length = file.metadata().expect("it is there").len();
+                file.write_all_at(&[7; 20], length - 40).expect("it is ours");
+            });
+        }),
         ("empty HEAD", |mirror| fs::write(mirror.join("HEAD"), "").expect("a file")),
         ("zeroed HEAD", |mirror| fs::write(mirror.join("HEAD"), [0; 20]).expect("a file")),
         ("empty config", |mirror| fs::write(mirror.join("config"), "").expect("a file")),
@@ -206,6 +217,9 @@ fn a_damaged_mirror_is_fetched_anew() {
         let tip = place.commit("a", "1");
         place.refresh().expect("a mirror");
         damage(&place.mirror());
+        // These three are for git to find.
+        let is_for_git = matches!(name, "odd config" | "empty reference" | "no refs");
+        assert_eq!(health::look(&place.mirror()).is_ok(), is_for_git, "{name}");
         let state = place.refresh().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(state.heads.get(&branch("main")), Some(&tip), "{name}");
         git_in(&place.mirror(), "fsck --full");
@@ -252,6 +266,69 @@ fn an_address_that_changed() {
     let moved = place.path("moved");
     let state = place.refresh_from(&format!("file://{}", moved.display())).expect("a fetch");
     assert_eq!(heads(&state), ["main"]);
+}
+
+#[test]
+fn a_server_that_says_nothing_has_a_limit() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("it has one").port();
+    let place = Place::new();
+    for scheme in ["http", "git"] {
+        let url = format!("{scheme}://127.0.0.1:{port}/o/r");
+        let remote = Remote { url: &url, login: None, attempts: 3, pause_ms: 0 };
+        let git =
+            Git { deadline: crate::time::monotonic() + Duration::from_secs(1), ..place.git() };
+        let error = refresh(&git, &place.mirror(), &remote).expect_err("nothing comes");
+        assert!(matches!(error, GitError::TimedOut(_)), "{scheme}: {error:?}");
+        assert!(!place.mirror().exists());
+    }
+}
+
+/// Needs a file system of its own to fill; only root has one.
+#[test]
+fn no_room_is_the_machine_s_trouble() {
+    let place = Place::new();
+    let tip = place.commit("large", &noise());
+    let full = place.path("full");
+    fs::create_dir(&full).expect("a folder");
+    let mut mount = crate::process::command("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&full);
+    if !mount.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: no_room_is_the_machine_s_trouble cannot mount a file system");
+        return;
+    }
+    let url = place.path("upstream");
+    let remote =
+        Remote { url: url.to_str().expect("UTF-8"), login: None, attempts: 1, pause_ms: 0 };
+    let into_mirror = refresh(&place.git(), &full.join("m.git"), &remote);
+    disk::remove_all(&full.join("m.git.unfinished")).expect("there was room for that");
+    place.refresh().expect("there is room elsewhere");
+    let main = branch("main");
+    let new = crate::git::clone::NewClone {
+        mirror: &place.mirror(),
+        folder: &full.join("c"),
+        url: "https://h/o/r",
+        branch: &branch("issue-1"),
+        start: crate::git::clone::Start { oid: &tip, evidence: None },
+        base: &main,
+        links: true,
+    };
+    let into_clone = crate::git::clone::make(&place.git(), &new);
+    crate::process::command("umount").arg(&full).output().expect("it was mounted");
+    assert!(matches!(into_mirror, Err(GitError::Machine(_))), "{into_mirror:?}");
+    assert!(matches!(into_clone, Err(GitError::Machine(_))), "{into_clone:?}");
+}
+
+/// Text that no compression makes small.
+fn noise() -> String {
+    let mut seed = 1_u64;
+    let next = |_| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        format!("{seed:016x}\n")
+    };
+    (0..60_000).map(next).collect()
 }
 
 #[test]

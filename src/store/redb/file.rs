@@ -66,14 +66,17 @@ impl StorageBackend for ImpatientFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        trouble::check()?;
         self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        trouble::check()?;
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        trouble::check()?;
         self.file.write(offset, data)
     }
 
@@ -115,5 +118,41 @@ impl StorageBackend for ImpatientFile {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.query_lock_range(start, end)
+    }
+}
+
+/// A disk that refuses, for tests: after so many changes that a thread asks for.
+#[cfg(test)]
+pub(in crate::store) mod trouble {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static CHANGES_LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+    }
+
+    pub fn after(changes: u64) {
+        CHANGES_LEFT.set(changes);
+    }
+
+    pub fn over() {
+        after(u64::MAX);
+    }
+
+    pub(super) fn check() -> io::Result<()> {
+        match CHANGES_LEFT.get() {
+            0 => Err(io::ErrorKind::StorageFull.into()),
+            left => {
+                CHANGES_LEFT.set(left - u64::from(left < u64::MAX));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(not(test))]
+mod trouble {
+    pub(super) fn check() -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -74,16 +74,32 @@ impl Refusals {
     }
 }
 
+/// The process that holds the whole file by `flock`, which none of kugetsu's does.
+pub(super) fn flock_holder(file: FileId) -> Option<Holder> {
+    let own = std::process::id();
+    let pids = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| *pid != own && has_lock(*pid, file, is_flock)).map(describe)
+}
+
+fn is_flock(line: &str) -> bool {
+    let fields = line.strip_prefix("lock:").map(str::split_ascii_whitespace);
+    fields.is_some_and(|mut fields| fields.nth(1) == Some("FLOCK"))
+}
+
 fn is_held_by(pid: u32, file: FileId, wanted: Wanted) -> bool {
+    has_lock(pid, file, |line| conflicts(line, wanted))
+}
+
+/// Whether an open file of a process is this one and has a lock that fits.
+fn has_lock(pid: u32, file: FileId, fits: impl Fn(&str) -> bool) -> bool {
     // Another user's process does not show its files.
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     descriptors.flatten().any(|descriptor| {
         let is_same = fs::metadata(descriptor.path()).is_ok_and(|m| FileId::of(&m) == file);
         let info =
             Path::new("/proc").join(pid.to_string()).join("fdinfo").join(descriptor.file_name());
-        is_same
-            && fs::read_to_string(info)
-                .is_ok_and(|text| text.lines().any(|line| conflicts(line, wanted)))
+        is_same && fs::read_to_string(info).is_ok_and(|text| text.lines().any(&fits))
     })
 }
 

@@ -5,82 +5,54 @@
 mod file;
 mod guard;
 mod holder;
+mod open;
 mod position;
 mod read;
 mod read_only;
 mod tables;
 mod verify;
 
-use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 
-use ::redb::backends::FileBackend;
-use ::redb::{
-    ConcurrencyMode, Database, DatabaseError, ReadTransaction, TransactionError, WriteTransaction,
-};
+use ::redb::{ReadTransaction, WriteTransaction};
 
 use crate::failpoint;
-use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
+use crate::job::{Hold, IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::{self, Header};
 use crate::store::record::{self, BadRecord};
 use crate::store::wake::{self, Watch};
 use crate::store::{Answer, ListQuery, Op, Page, Position, Stats, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
-use self::file::{ImpatientFile, with_patience};
 use self::guard::guard;
-use self::holder::{FileId, Refusals};
-use self::read_only::Handle;
+use self::open::{Open, SharedHandle};
 use self::tables::WriteTables;
 
 pub(crate) use self::guard::is_guarding;
 
-/// The layout of the tables. A file with a larger number is refused.
-const SCHEMA: u32 = 1;
+/// The layout of the tables, and the largest version of a record. A file with a larger number is
+/// refused; one with a smaller number is read, and gets this one with its next change.
+const SCHEMA: u32 = 2;
+/// The smallest number that is read.
+const SCHEMA_FIRST: u32 = 1;
 
 /// Jobs in a redb file.
 ///
 /// The file and a wake file beside it are made, readable by their owner alone, if they are not
 /// there. A process holds a file open once, however many stores it makes of it: they share its
-/// page cache, and redb refuses a second handle of one process in some modes. Any number of
-/// processes may have the file open; the system frees the locks of one that dies.
+/// page cache, and redb refuses a second handle of one process in some modes. When an error of the
+/// disk has closed it, the next call opens it anew. Any number of processes may have the file open;
+/// the system frees the locks of one that dies.
 ///
 /// The file is on a local file system, which keeps `flock` and tells of writes by inotify.
 pub struct RedbStore {
-    open: Arc<Open>,
+    handle: Arc<SharedHandle>,
     path: PathBuf,
     wake: PathBuf,
     clock: Arc<dyn Clock>,
 }
-
-/// A file that this process has open.
-struct Open {
-    database: Handle,
-    id: FileId,
-    refusals: Refusals,
-}
-
-impl Open {
-    /// The same error, with the name of whoever kept this process waiting.
-    fn with_holder(&self, error: StoreError) -> StoreError {
-        with_holder(error, &self.refusals, self.id)
-    }
-}
-
-fn with_holder(error: StoreError, refusals: &Refusals, id: FileId) -> StoreError {
-    match error {
-        StoreError::Busy { path, waited_ms, holder: None } => {
-            StoreError::Busy { path, waited_ms, holder: refusals.holder(id) }
-        }
-        error => error,
-    }
-}
-
-static OPEN: Mutex<BTreeMap<PathBuf, Weak<Open>>> = Mutex::new(BTreeMap::new());
 
 impl RedbStore {
     /// Opens the file, or makes it. Its folder must be there, and holds one queue: the wake file
@@ -92,19 +64,19 @@ impl RedbStore {
     /// is not a queue, [`StoreError::TooNew`] if a newer version wrote it, [`StoreError::Busy`] if
     /// others held it for more than [`limits::STORE_WAIT_MS_MAX`].
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<RedbStore, StoreError> {
-        let open = open_once(path)?;
-        let store = RedbStore { open, path: path.into(), wake: path.with_file_name("wake"), clock };
+        let handle = open::open_once(path)?;
+        let wake = path.with_file_name("wake");
+        let store = RedbStore { handle, path: path.into(), wake, clock };
         guard(path, || store.check_schema())?;
         Ok(store)
     }
 
-    /// A new file gets its tables; an older one would be brought up to date here.
+    /// A new file gets its tables.
     fn check_schema(&self) -> Result<(), StoreError> {
         if self.schema()?.is_none() {
             self.write(|txn| {
-                let mut tables = WriteTables::open(txn, &self.path, self.now())?;
-                tables.initialize(SCHEMA)?;
-                tables.close()
+                let tables = WriteTables::open(txn, &self.path, self.now())?;
+                Ok(((), tables.close(Changed::Yes)?))
             })?;
         }
         self.check_known_schema()
@@ -112,7 +84,7 @@ impl RedbStore {
 
     fn check_known_schema(&self) -> Result<(), StoreError> {
         match self.schema()? {
-            Some(SCHEMA) => Ok(()),
+            Some(SCHEMA_FIRST..=SCHEMA) => Ok(()),
             Some(found) if found > SCHEMA => {
                 Err(StoreError::TooNew { path: self.path.clone(), found, known: SCHEMA })
             }
@@ -133,13 +105,9 @@ impl RedbStore {
             }
             Err(error) => return Err(error).or_damaged(&self.path),
         };
-        let bytes = meta.get(tables::META_SCHEMA).or_damaged(&self.path)?;
-        let Some(bytes) = bytes else {
-            return Err(damaged(&self.path, "it has no schema version"));
-        };
-        match bytes.value().try_into() {
-            Ok(bytes) => Ok(Some(u32::from_le_bytes(bytes))),
-            Err(_) => Err(damaged(&self.path, "its schema version is not a number")),
+        match tables::schema(&meta, &self.path)? {
+            Some(schema) => Ok(Some(schema)),
+            None => Err(damaged(&self.path, "it has no schema version")),
         }
     }
 
@@ -148,11 +116,11 @@ impl RedbStore {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<(T, Changed), StoreError>,
     ) -> Result<T, StoreError> {
-        let txn = self.begin_write()?;
+        let (txn, open) = self.begin_write()?;
         match work(&txn) {
             Ok((result, Changed::Yes)) => match self.commit_to_disk(txn) {
                 // What was acknowledged is in the file that everybody else finds.
-                Ok(()) => self.check_place().map(|()| result),
+                Ok(()) => open.check_place(&self.path).map(|()| result),
                 // A lock that could not be had in time, within the commit: redb uses the file no
                 // more, and the last of its locks comes after the write.
                 Err(StoreError::Busy { path, .. }) => Err(StoreError::Latched { path }),
@@ -178,39 +146,28 @@ impl RedbStore {
     }
 
     /// Becomes the one writer, or gives up after [`limits::STORE_WAIT_MS_MAX`].
-    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
-        let Some(database) = self.open.database.writer() else {
-            let source = io::ErrorKind::ReadOnlyFilesystem.into();
-            return Err(StoreError::Io { what: "write to", path: self.path.clone(), source });
-        };
-        let attempt = || match database.try_begin_write() {
-            Ok(txn) => Ok(Some(txn)),
-            Err(TransactionError::WouldBlock) => Ok(None),
-            Err(error) => Err(error).or_damaged(&self.path),
-        };
-        let busy =
-            |waited_ms| StoreError::Busy { path: self.path.clone(), waited_ms, holder: None };
-        let txn = with_patience(attempt)
-            .and_then(|waited| waited.map_err(busy))
-            .map_err(|error| self.open.with_holder(error))?;
-        self.check_place()?;
-        Ok(txn)
+    fn begin_write(&self) -> Result<(WriteTransaction, Arc<Open>), StoreError> {
+        self.begin(|open| open.begin_write(&self.path))
     }
 
     fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
-        self.check_place()?;
-        let txn = self.open.database.begin_read().or_damaged(&self.path);
-        txn.map_err(|error| self.open.with_holder(error))
+        self.begin(|open| open.begin_read(&self.path)).map(|(txn, _)| txn)
     }
 
-    /// Somebody may have removed the file or put another one in its place. What is written to the
-    /// old one then is lost, and what is read from it is of no use.
-    fn check_place(&self) -> Result<(), StoreError> {
-        let path = || self.path.clone();
-        match FileId::at(&self.path) {
-            Ok(Some(id)) if id == self.open.id => Ok(()),
-            Ok(found) => Err(StoreError::Gone { path: path(), removed: found.is_none() }),
-            Err(source) => Err(StoreError::Io { what: "look at the queue", path: path(), source }),
+    /// Begins a transaction. An error of the disk closes a handle for good: if one did, whoever met
+    /// it was told, and the file is opened anew.
+    fn begin<T>(
+        &self,
+        begin: impl Fn(&Open) -> Result<T, StoreError>,
+    ) -> Result<(T, Arc<Open>), StoreError> {
+        let open = self.handle.get();
+        match begin(&open) {
+            Ok(txn) => Ok((txn, open)),
+            Err(StoreError::Latched { .. }) => {
+                let open = self.handle.reopen(&self.path, &open)?;
+                Ok((begin(&open)?, open))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -223,6 +180,7 @@ impl RedbStore {
 }
 
 /// Whether a transaction has anything to commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Changed {
     Yes,
     No,
@@ -252,7 +210,7 @@ impl Store for RedbStore {
                     }
                     answers.push(answer);
                 }
-                tables.close()?;
+                tables.close(changed)?;
                 Ok(((answers, wakes), changed))
             })
         })?;
@@ -303,6 +261,17 @@ impl Store for RedbStore {
         guard(&self.path, || self.reader()?.verify())
     }
 
+    fn examine(&self) -> Result<(), StoreError> {
+        open::check_room(&self.path)?;
+        guard(&self.path, || {
+            self.write(|txn| {
+                let mut tables = WriteTables::open(txn, &self.path, self.now())?;
+                tables.write_header()?;
+                Ok(((), tables.close(Changed::Yes)?))
+            })
+        })
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -323,48 +292,9 @@ impl RedbStore {
         self.write(|txn| {
             let mut tables = WriteTables::open(txn, &self.path, now)?;
             tables.promote(now)?;
-            tables.close()?;
-            Ok((true, Changed::Yes))
+            Ok((true, tables.close(Changed::Yes)?))
         })
     }
-}
-
-fn open_once(path: &Path) -> Result<Arc<Open>, StoreError> {
-    let io_error = |source| StoreError::Io { what: "open the queue", path: path.into(), source };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut open = OPEN.lock().expect("no thread panics while it opens a file");
-    let known = path.canonicalize().ok().and_then(|path| open.get(&path)?.upgrade());
-    if let Some(known) = known
-        && FileId::at(path).map_err(io_error)? == Some(known.id)
-    {
-        return Ok(known);
-    }
-    let file = options.open(path).map_err(io_error)?;
-    let metadata = file.metadata().map_err(io_error)?;
-    if !metadata.is_file() {
-        return Err(io_error(io::Error::other("it is not a file")));
-    }
-    let id = FileId::of(&metadata);
-    let refusals = Refusals::default();
-    let mut builder = Database::builder();
-    builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
-    builder.set_cache_size(limits::STORE_CACHE_BYTES);
-    let file = FileBackend::new(file).map_err(|error| from_redb(path, error.into()))?;
-    let file = ImpatientFile::new(file, refusals.clone());
-    // Guarded here already: the lock on what is open is not to be lost to a panic.
-    let database = guard(path, || {
-        builder.create_with_backend(file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                damaged(path, "another program holds it, in a mode that does not share")
-            }
-            error => with_holder(from_redb(path, error.into()), &refusals, id),
-        })
-    })?;
-    let opened = Arc::new(Open { database: Handle::Shared(database), id, refusals });
-    open.retain(|_, known| known.strong_count() > 0);
-    open.insert(path.canonicalize().map_err(io_error)?, Arc::downgrade(&opened));
-    Ok(opened)
 }
 
 fn damaged(path: &Path, what: impl Into<String>) -> StoreError {
@@ -415,6 +345,10 @@ fn decode_job(path: &Path, bytes: &[u8]) -> Result<Job, StoreError> {
     record::decode_job(bytes).map_err(|error| from_record(path, error))
 }
 
+fn decode_hold(path: &Path, bytes: &[u8]) -> Result<Hold, StoreError> {
+    record::decode_hold(bytes).map_err(|error| from_record(path, error))
+}
+
 fn decode_session(path: &Path, bytes: &[u8]) -> Result<Session, StoreError> {
     record::decode_session(bytes).map_err(|error| from_record(path, error))
 }
@@ -425,7 +359,9 @@ fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::file::trouble;
     use super::*;
+    use crate::job::NewJob;
     use crate::time::SystemClock;
 
     #[test]
@@ -434,10 +370,65 @@ mod tests {
         let path = folder.path().join("queue.redb");
         let store = RedbStore::open(&path, Arc::new(SystemClock)).expect("a new file");
         let answer = store.write(|txn| {
-            WriteTables::open(txn, &path, store.now())?.close()?;
+            WriteTables::open(txn, &path, store.now())?.close(Changed::Yes)?;
             std::fs::rename(&path, folder.path().join("elsewhere")).expect("a move");
             Ok(((), Changed::Yes))
         });
         assert!(matches!(answer, Err(StoreError::Gone { removed: true, .. })), "{answer:?}");
+    }
+
+    fn enqueue(issue: u64) -> Op {
+        let issue = format!("h/o/r#{issue}").parse().expect("a good reference");
+        Op::Enqueue(NewJob::new(issue, "fix"))
+    }
+
+    #[test]
+    fn a_disk_that_refuses_closes_the_store_until_it_answers_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("queue.redb");
+        let clock = || Arc::new(SystemClock);
+        let store = RedbStore::open(&path, clock()).expect("a new file");
+        let other = RedbStore::open(&path, clock()).expect("the same file");
+        store.commit(vec![enqueue(1)]).expect("a commit");
+        let (mut acknowledged, mut in_doubt, mut changes) = (1, 0, 0);
+        loop {
+            trouble::after(changes);
+            let answer = store.commit(vec![enqueue(2 + changes)]);
+            if answer.is_ok() {
+                break;
+            }
+            assert!(answer.is_err_and(|error| error.may_pass()));
+            in_doubt += 1;
+            // While the disk refuses, so does the store, and says why.
+            for store in [&store, &other] {
+                let examined = store.examine().expect_err("there is no room");
+                assert!(examined.to_string().contains("no storage space"), "{examined}");
+            }
+            trouble::over();
+            other.examine().expect("there is room again");
+            other.commit(vec![enqueue(1000 + changes)]).expect("a commit");
+            acknowledged += 1;
+            let pending = store.stats().expect("both have it open anew").pending;
+            assert!((acknowledged..=acknowledged + in_doubt).contains(&pending), "{pending}");
+            assert_eq!(store.verify().expect("a read"), Vec::<String>::new());
+            changes += 1;
+            assert!(changes < 100, "a commit needs fewer");
+        }
+        trouble::over();
+        assert!(changes > 3, "it fails at each of its writes: {changes}");
+    }
+
+    #[test]
+    fn a_file_that_goes_while_the_disk_refuses_is_not_made_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("queue.redb");
+        let store = RedbStore::open(&path, Arc::new(SystemClock)).expect("a new file");
+        trouble::after(0);
+        store.commit(vec![enqueue(1)]).expect_err("there is no room");
+        trouble::over();
+        std::fs::remove_file(&path).expect("it is ours");
+        let gone = store.commit(vec![enqueue(1)]).expect_err("nobody would see it");
+        assert!(matches!(gone, StoreError::Gone { removed: true, .. }), "{gone}");
+        assert!(!path.exists());
     }
 }

@@ -41,8 +41,9 @@ impl Reader<'_> {
         ahead = (ahead + issues.len()).min(ahead_max);
         Ok(Some(Position {
             now,
-            notified: header.notified,
-            paused: header.paused_at(now),
+            notified: header.running(),
+            paused: header.paused_at(now).cloned(),
+            holds: self.holds_at(now)?,
             running_of_issue: self.first_in_lane(&job.issue, Lane::Running)?.map(|(_, id)| id),
             first_of_issue: first.map(|(_, id)| id),
             ahead,

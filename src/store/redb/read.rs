@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ::redb::{ReadTransaction, ReadableTable};
 
-use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
+use crate::job::{Hold, IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::store::apply::Header;
 use crate::store::redb::tables::{self, Lane, StateRow};
 use crate::store::redb::{
@@ -212,12 +212,22 @@ impl Reader<'_> {
             completed: header.completed,
             error: header.error,
             cancelled: header.cancelled,
+            held: header.held,
+            judging: header.judging,
             oldest_pending: oldest,
             next_due: tables::next_due_at(&scheduled, now).or_damaged(self.path)?,
-            paused: header.paused_at(now),
+            paused: header.paused_at(now).cloned(),
+            holds: self.holds_at(now)?,
             attempts: header.attempts,
             usage: header.usage,
         })
+    }
+
+    /// The holds of agent commands that are in force.
+    pub fn holds_at(&self, now: Timestamp) -> Result<Vec<Hold>, StoreError> {
+        let meta = self.txn.open_table(tables::META).or_damaged(self.path)?;
+        let holds = tables::holds(&meta, self.path)?;
+        Ok(holds.into_iter().filter(|hold| hold.is_in_force(now)).collect())
     }
 
     /// How many scheduled jobs are due, counted up to what one transaction may move.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -22,7 +22,8 @@ use crate::store::StoreError;
 use crate::store::redb::file::ImpatientFile;
 use crate::store::redb::guard::guard;
 use crate::store::redb::holder::{FileId, Refusals};
-use crate::store::redb::{Open, RedbStore, SCHEMA, damaged, from_redb, with_holder};
+use crate::store::redb::open::{Open, SharedHandle, flocked, with_holder};
+use crate::store::redb::{RedbStore, SCHEMA, damaged, from_redb};
 use crate::time::{self, Clock};
 
 /// A file that is open.
@@ -72,14 +73,20 @@ impl RedbStore {
             |source| StoreError::Io { what: "open the queue", path: path.into(), source };
         let began = time::monotonic();
         for _ in 0..limits::STORE_AUDITS_MAX {
-            let file = File::open(path).map_err(io_error)?;
+            // A pipe in its place is not waited for.
+            let mut options = File::options();
+            options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+            let file = options.open(path).map_err(io_error)?;
             let before = file.metadata().map_err(io_error)?;
+            if !before.is_file() {
+                return Err(io_error(io::Error::other("it is not a file")));
+            }
             let mut is_alone = true;
             let done = guard(path, || {
                 let (open, alone) = open_file_read_only(path, file.try_clone().map_err(io_error)?)?;
                 is_alone = alone;
                 let store = RedbStore {
-                    open: Arc::new(open),
+                    handle: Arc::new(SharedHandle::new(open)),
                     path: path.into(),
                     wake: path.with_file_name("wake"),
                     clock: Arc::clone(clock),
@@ -110,9 +117,7 @@ fn open_file_read_only(path: &Path, file: File) -> Result<(Open, bool), StoreErr
     }
     let (id, refusals) = (FileId::of(&metadata), Refusals::default());
     let refuse = |error: DatabaseError| match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            damaged(path, "another program holds it, in a mode that does not share")
-        }
+        DatabaseError::DatabaseAlreadyOpen => flocked(path, 0),
         error => with_holder(from_redb(path, error.into()), &refusals, id),
     };
     let mut builder = Builder::new();

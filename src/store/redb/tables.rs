@@ -4,11 +4,13 @@ use std::path::Path;
 
 use ::redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use crate::job::{IssueRef, Job, JobId, Session, State, StateKind, limits, order};
+use crate::job::{Hold, IssueRef, Job, JobId, Session, State, StateKind, limits, order};
 use crate::store::StoreError;
 use crate::store::apply::{Header, Tables};
 use crate::store::record;
-use crate::store::redb::{Changed, OrDamaged, damaged, decode_header, decode_job};
+use crate::store::redb::{
+    Changed, OrDamaged, SCHEMA, damaged, decode_header, decode_hold, decode_job,
+};
 use crate::time::Timestamp;
 
 /// Every job: id to record. All other job tables are indexes of this one.
@@ -25,11 +27,15 @@ pub(super) const STATES: TableDefinition<StateRow, ()> = TableDefinition::new("s
 pub(super) const REQUEST_IDS: TableDefinition<&str, u64> = TableDefinition::new("request_ids");
 /// Issue key to session record.
 pub(super) const SESSIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sessions");
-/// The schema version and the header record.
+/// The schema version, the header record, and a record for each agent command that is held.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 pub(super) const META_SCHEMA: &str = "schema";
 pub(super) const META_HEADER: &str = "header";
+/// Before the key of an agent command that is held.
+const META_HOLD: &str = "provider:";
+/// Right behind all of them.
+const META_HOLDS_END: &str = "provider;";
 
 pub(super) type IssueRow = (&'static str, u8, u32, u64);
 pub(super) type StateRow = (u8, u64, u64);
@@ -72,6 +78,7 @@ pub(super) struct WriteTables<'t> {
     now: Timestamp,
     header: Header,
     header_on_disk: Option<Header>,
+    schema_on_disk: Option<u32>,
     jobs: Table<'t, u64, &'static [u8]>,
     issues: Table<'t, IssueRow, ()>,
     ready: Table<'t, (u32, u64), ()>,
@@ -93,11 +100,16 @@ impl<'t> WriteTables<'t> {
             Some(bytes) => Some(decode_header(path, bytes.value())?),
             None => None,
         };
+        let schema_on_disk = schema(&meta, path)?;
+        if let Some(found) = schema_on_disk.filter(|found| *found > SCHEMA) {
+            return Err(StoreError::TooNew { path: path.into(), found, known: SCHEMA });
+        }
         Ok(WriteTables {
             path,
             now,
-            header: header_on_disk.unwrap_or(Header::EMPTY),
+            header: header_on_disk.clone().unwrap_or(Header::EMPTY),
             header_on_disk,
+            schema_on_disk,
             jobs: txn.open_table(JOBS).or_damaged(path)?,
             issues: txn.open_table(ISSUES).or_damaged(path)?,
             ready: txn.open_table(READY).or_damaged(path)?,
@@ -109,22 +121,31 @@ impl<'t> WriteTables<'t> {
         })
     }
 
-    /// Marks a new file as ours.
-    pub fn initialize(&mut self, schema: u32) -> Result<(), StoreError> {
-        if self.header_on_disk.is_none() {
-            self.meta.insert(META_SCHEMA, schema.to_le_bytes().as_slice()).or_damaged(self.path)?;
+    /// Ends the work with the tables, of which `changed` says whether it changed them. Writes the
+    /// header if that changed. The first change to a file that is new, or was written by an older
+    /// version, marks it as one of this version, in the header too: older programs that have it
+    /// open read that with each write.
+    pub fn close(mut self, changed: Changed) -> Result<Changed, StoreError> {
+        let is_marked = self.schema_on_disk == Some(SCHEMA);
+        let header_changed = self.header_on_disk.as_ref() != Some(&self.header);
+        if changed == Changed::No && !header_changed {
+            return Ok(Changed::No);
         }
-        Ok(())
+        if !is_marked {
+            let bytes = SCHEMA.to_le_bytes();
+            self.meta.insert(META_SCHEMA, bytes.as_slice()).or_damaged(self.path)?;
+        }
+        if header_changed || !is_marked {
+            self.write_header()?;
+        }
+        Ok(Changed::Yes)
     }
 
-    /// Writes the header back, if it changed, and says so.
-    pub fn close(mut self) -> Result<((), Changed), StoreError> {
-        if self.header_on_disk == Some(self.header) {
-            return Ok(((), Changed::No));
-        }
+    /// Writes the header, also if it is there already.
+    pub fn write_header(&mut self) -> Result<(), StoreError> {
         let bytes = record::encode_header(&self.header);
         self.meta.insert(META_HEADER, bytes.as_slice()).or_damaged(self.path)?;
-        Ok(((), Changed::Yes))
+        Ok(())
     }
 
     /// Moves jobs whose time has come from `scheduled` into the order of claims, at most
@@ -313,6 +334,23 @@ impl Tables for WriteTables<'_> {
         &mut self.header
     }
 
+    fn holds(&self) -> Result<Vec<Hold>, StoreError> {
+        holds(&self.meta, self.path)
+    }
+
+    fn put_hold(&mut self, hold: &Hold) -> Result<(), StoreError> {
+        let bytes = record::encode_hold(hold);
+        let row = format!("{META_HOLD}{}", hold.agent);
+        self.meta.insert(row.as_str(), bytes.as_slice()).or_damaged(self.path)?;
+        Ok(())
+    }
+
+    fn remove_hold(&mut self, hold: &Hold) -> Result<(), StoreError> {
+        let row = format!("{META_HOLD}{}", hold.agent);
+        self.meta.remove(row.as_str()).or_damaged(self.path)?;
+        Ok(())
+    }
+
     fn put_session(&mut self, session: &Session) -> Result<(), StoreError> {
         let bytes = record::encode_session(session);
         self.sessions.insert(session.issue.key(), bytes.as_slice()).or_damaged(self.path)?;
@@ -329,8 +367,35 @@ pub(super) fn next_due_at(
     scheduled: &impl ReadableTable<(u64, u64), ()>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ::redb::StorageError> {
-    match scheduled.range((now.0.saturating_add(1), 0)..)?.next() {
+    // Those that are held have no time.
+    let range = (now.0.saturating_add(1), 0)..(Timestamp::NEVER.0, 0);
+    match scheduled.range(range)?.next() {
         None => Ok(None),
         Some(row) => Ok(Some(Timestamp(row?.0.value().0))),
+    }
+}
+
+/// All holds of agent commands, also those that have ended.
+pub(super) fn holds(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    path: &Path,
+) -> Result<Vec<Hold>, StoreError> {
+    let mut holds = Vec::new();
+    for row in meta.range::<&str>(META_HOLD..META_HOLDS_END).or_damaged(path)? {
+        let (_, bytes) = row.or_damaged(path)?;
+        holds.push(decode_hold(path, bytes.value())?);
+    }
+    Ok(holds)
+}
+
+/// The layout of the tables in a file, if it has been said.
+pub(super) fn schema(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    path: &Path,
+) -> Result<Option<u32>, StoreError> {
+    let Some(bytes) = meta.get(META_SCHEMA).or_damaged(path)? else { return Ok(None) };
+    match bytes.value().try_into() {
+        Ok(bytes) => Ok(Some(u32::from_le_bytes(bytes))),
+        Err(_) => Err(damaged(path, "its schema version is not a number")),
     }
 }

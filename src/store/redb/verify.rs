@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use ::redb::{ReadableTable, ReadableTableMetadata};
 
-use crate::job::{Job, State, StateKind, limits};
+use crate::job::{Job, State, limits};
 use crate::store::StoreError;
+use crate::store::apply::Header;
 use crate::store::redb::read::Reader;
 use crate::store::redb::tables::{self, Lane};
 use crate::store::redb::{OrDamaged, decode_job};
 
 /// What the jobs say that the indexes must hold.
-#[derive(Default)]
 struct Expected {
-    counts: BTreeMap<StateKind, u64>,
+    counts: Header,
+    jobs: u64,
     scheduled: u64,
     request_ids: u64,
     last_id: u64,
@@ -50,7 +51,15 @@ impl Reader<'_> {
     /// The differences between what the jobs say and what the indexes hold; empty is good.
     pub fn verify(&self) -> Result<Vec<String>, StoreError> {
         let mut problems = Problems::default();
-        let mut expected = Expected::default();
+        let mut expected = Expected {
+            counts: Header::EMPTY,
+            jobs: 0,
+            scheduled: 0,
+            request_ids: 0,
+            last_id: 0,
+            last_token: 0,
+            heads: BTreeMap::new(),
+        };
         let jobs = self.txn.open_table(tables::JOBS).or_damaged(self.path)?;
         for row in jobs.iter().or_damaged(self.path)? {
             let (key, bytes) = row.or_damaged(self.path)?;
@@ -76,7 +85,8 @@ impl Reader<'_> {
     ) -> Result<(), StoreError> {
         let id = job.id.0;
         expected.last_id = expected.last_id.max(id);
-        *expected.counts.entry(job.state.kind()).or_default() += 1;
+        expected.counts.count(job);
+        expected.jobs += 1;
         let states = self.txn.open_table(tables::STATES).or_damaged(self.path)?;
         let stated = states.get(tables::state_row(job)).or_damaged(self.path)?.is_some();
         problems.check(stated, || format!("job {id} is not in 'states'"));
@@ -124,15 +134,9 @@ impl Reader<'_> {
 
     fn check_totals(&self, expected: &Expected, problems: &mut Problems) -> Result<(), StoreError> {
         let header = self.header()?;
-        for (kind, counter) in [
-            (StateKind::Pending, header.pending),
-            (StateKind::Notified, header.notified),
-            (StateKind::Completed, header.completed),
-            (StateKind::Error, header.error),
-            (StateKind::Cancelled, header.cancelled),
-        ] {
-            let jobs = expected.counts.get(&kind).copied().unwrap_or(0);
-            problems.check(counter == jobs, || format!("{kind}: counter {counter}, jobs {jobs}"));
+        let counters = header.counters().into_iter().zip(expected.counts.counters());
+        for ((name, counter), (_, jobs)) in counters {
+            problems.check(counter == jobs, || format!("{name}: counter {counter}, jobs {jobs}"));
         }
         problems.check(header.next_job > expected.last_id, || {
             format!("the next job would be {}, but {} is used", header.next_job, expected.last_id)
@@ -143,7 +147,7 @@ impl Reader<'_> {
                 header.next_token, expected.last_token
             )
         });
-        let jobs: u64 = expected.counts.values().sum();
+        let jobs = expected.jobs;
         let txn = &self.txn;
         let lengths = [
             ("issues", txn.open_table(tables::ISSUES).or_damaged(self.path)?.len(), jobs),

@@ -1,5 +1,6 @@
 //! A world for a test: a folder of its own, a remote repository, and kugetsu as a program.
 
+pub mod disk;
 pub mod model_server;
 
 use std::collections::BTreeMap;
@@ -288,6 +289,18 @@ impl World {
     }
 }
 
+impl World {
+    /// No agent of this world's is alive, whatever becomes of kugetsu's own processes.
+    pub fn assert_no_agent_left(&self) {
+        let runs = self.home().join("runs");
+        let beginning = format!("KUGETSU_RUN={}/", runs.display());
+        wait_for("the end of every agent", || {
+            let left = processes_where(|entry| entry.starts_with(beginning.as_bytes()));
+            left.is_empty().then_some(())
+        });
+    }
+}
+
 /// A program of our own that runs until it is told to end.
 pub struct Background(Child);
 
@@ -378,6 +391,10 @@ impl Random {
 
 /// Processes with an entry in their environment, zombies left out.
 pub fn processes_with(marker: &str) -> Vec<i32> {
+    processes_where(|entry| entry == marker.as_bytes())
+}
+
+fn processes_where(is_wanted: impl Fn(&[u8]) -> bool) -> Vec<i32> {
     let own = std::process::id();
     let entries = fs::read_dir("/proc").expect("/proc is there");
     entries
@@ -386,7 +403,7 @@ pub fn processes_with(marker: &str) -> Vec<i32> {
         .filter(|pid| u32::try_from(*pid) != Ok(own))
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes())
+            environment.split(|byte| *byte == 0).any(&is_wanted)
         })
         .collect()
 }
