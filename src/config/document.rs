@@ -50,7 +50,9 @@ error: /home/you/.kugetsu/config:2: there is no key MAX_CONCURENT_AGENTS (did yo
 error: environment: MAX_CONCURRENT_AGENTS=0: it is a whole number from 1 to 1000
 ```
 
-The file may hold `GITEA_TOKEN`. `kugetsu init` makes it readable by you alone; if you made it
+The file may hold tokens, and addresses with a password. No error, log or detail of a job repeats
+one: `…` stands in its place, and in that of the values of the worker's own variables whose names end
+in `_KEY`, `_TOKEN`, `_SECRET` or `_PASSWORD`, and of whatever looks like a key. `kugetsu init` makes it readable by you alone; if you made it
 yourself, run `chmod 600 ~/.kugetsu/config`.
 
 ## The agent's command
@@ -94,7 +96,9 @@ Its standard input is the message. Its current folder (and `PWD`) is the worktre
 
 Left out of it: what git tells its hooks (`GIT_DIR` and the like), what one opencode tells another
 (`OPENCODE`, `OPENCODE_PID`, `OPENCODE_SERVER_*`, `AGENT`), and systemd's `NOTIFY_SOCKET` and
-`WATCHDOG_*`.
+`WATCHDOG_*`. `KUGETSU_TOKEN_*` is left out too, and an address in `KUGETSU_CLONE_URL` or
+`KUGETSU_STORE` loses its password. Where `KUGETSU_JOB` is set, `KUGETSU_BRANCH` is the agent's branch
+and not the key of that name.
 
 Exit code 75 means \"not now\": the job is tried again five minutes later. To name the time, the agent
 writes JSON into the file `KUGETSU_RESULT`, and ends as it likes; `reason` and `pause` may be left out,

@@ -15,6 +15,7 @@ mod old_queue;
 mod opencode;
 mod power;
 mod recovery;
+mod secrets;
 mod sessions;
 mod sharing;
 mod support;
