@@ -10,7 +10,6 @@ mod examples;
 mod exchange;
 mod limits;
 mod machine;
-mod old_queue;
 mod opencode;
 mod power;
 mod recovery;
