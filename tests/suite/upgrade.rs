@@ -373,7 +373,7 @@ fn agents_of_the_old_program_are_taken_over() {
     let (mut worker, agents) = old_worker(&mut world, &old);
     worker.kill();
     let next = world.enqueue(1, &[]);
-    let _worker = world.worker(&[]);
+    let mut successor = world.worker(&[]);
     // Whatever the new one does, it runs no second agent of the issue.
     let other = world.enqueue(3, &[]);
     wait_for("an agent of the new program", || (begun(&world).len() == 3).then_some(()));
@@ -387,6 +387,7 @@ fn agents_of_the_old_program_are_taken_over() {
     assert_clone(&world, 1);
     let log = fs::read_to_string(world.worktree(1).join("work.txt")).expect("a file");
     assert_eq!(log, format!("work of 1/1\nwork of {next}/1\n"), "one after the other");
+    successor.kill();
     world.assert_no_process_left();
 }
 
@@ -395,11 +396,15 @@ fn an_agent_of_the_old_program_is_cancelled() {
     let Some(old) = old_program() else { return };
     let mut world = World::new();
     let (mut worker, agents) = old_worker(&mut world, &old);
-    world.ok(&["queue", "cancel", "1"]);
-    wait_for("the end of a cancelled agent", || (!is_alive(agents[0])).then_some(()));
     worker.kill();
+    // One by whoever asks, one by the worker that takes it over.
+    world.ok(&["queue", "cancel", "1"]);
+    let mut successor = world.worker(&[]);
+    wait_for("the end of a cancelled agent", || (!is_alive(agents[0])).then_some(()));
     world.ok(&["queue", "cancel", "2"]);
     wait_for("the end of the other", || (!is_alive(agents[1])).then_some(()));
+    world.ended(2);
+    successor.kill();
     world.work();
     assert_eq!((world.state(1), world.state(2)), ("cancelled".into(), "cancelled".into()));
     world.assert_no_process_left();
