@@ -11,7 +11,6 @@ mod exchange;
 mod hostile;
 mod limits;
 mod machine;
-mod old_queue;
 mod opencode;
 mod power;
 mod recovery;

@@ -1,10 +1,12 @@
 //! What the version before left: its queue is read, its runs are finished, its work is taken over.
 //!
-//! `tests/fixtures/1463de4` has a world that it left, and says what is in it. The tests at the end
-//! run the old program itself, where `KUGETSU_TEST_OLD_BINARY` names it.
+//! `tests/fixtures/1463de4` has a world that it left, and `tests/fixtures/queue-1463de4` a queue
+//! alone; each says what is in it. Where `KUGETSU_TEST_OLD_BINARY` names the old program itself, it
+//! is run too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
@@ -134,12 +136,13 @@ fn runs_that_were_begun_before_are_judged_and_finished() {
     let world = old_world();
     let repositories = world.home().join("repos");
     let before = files(&repositories);
+    let worktree = files(&world.worktree(7));
     world.ok(&["queue", "edit", "5", "--delay=0s"]);
     world.work();
     for (id, expected, what) in [
         (5, &["done"][..], "it never ran"),
         (6, &["done"], "its run was over, and left a record"),
-        (7, &["done"], "it was reminded in the same attempt"),
+        (7, &["uncommitted"], "it left changes, and nobody works on in an old worktree"),
         (8, &["lost", "done"], "its shim was killed"),
         (9, &["cancelled"], "it was to be cancelled"),
         (10, &["shutdown", "done"], "it had no run"),
@@ -148,37 +151,49 @@ fn runs_that_were_begun_before_are_judged_and_finished() {
         let job = world.job(id);
         let kept: Vec<&str> = reasons(&job);
         assert_eq!(kept, expected, "job {id}, {what}: {job:#}\n{}", world.log(id));
-        let state = if id == 9 { "cancelled" } else { "completed" };
+        let state = match id {
+            7 => "error",
+            9 => "cancelled",
+            _ => "completed",
+        };
         assert_eq!(job["state"], state, "{job:#}");
     }
     assert_eq!(world.job(6)["attempts"][0]["commits"], 1);
     assert!(!world.root().join("said-issue-6").exists(), "it was not run again");
-    let said = fs::read_to_string(world.root().join("said-issue-7")).expect("it was reminded");
-    assert!(said.contains("without a commit"), "{said}");
+    assert_eq!(files(&world.worktree(7)), worktree, "the changes are as they were");
     // New ones have clones, and the one that was lost goes on from what it had.
     for issue in [5, 8, 10, 11] {
         assert_clone(&world, issue);
     }
     assert!(subjects(&world, 8).iter().any(|subject| subject.starts_with("work of 8/")));
-    // Nothing was taken out of the old repository; what it got is what the agent of 7 did there.
-    let after = files(&repositories);
-    for (path, bytes) in before {
-        let name = path.display().to_string();
-        let is_of_seven = ["issue-7", "+7/", "git.test+o+r.lock"].iter().any(|n| name.contains(n));
-        let is_same = after.get(&path) == Some(&bytes);
-        assert!(is_same || is_of_seven && after.contains_key(&path), "{name} was touched");
-    }
+    assert_eq!(files(&repositories), before, "repos/ is not touched any more");
     assert_eq!(fs::read_dir(world.home().join("runs")).expect("a folder").count(), 0);
     world.assert_no_process_left();
+    // A person has to look at what was left in no commit; then the issue goes on from there.
+    world.ok(&["queue", "retry", "7"]);
+    world.work();
+    assert_eq!(world.state(7), "pending", "{:#}", world.job(7));
+    world.git(&world.worktree(7), &["add", "."]);
+    world.git(&world.worktree(7), &["commit", "-q", "-m", "by hand"]);
+    world.ok(&["queue", "retry", "7"]);
+    world.work();
+    assert_eq!(world.state(7), "completed", "{:#}", world.job(7));
+    assert!(subjects(&world, 7).contains(&"by hand".to_string()));
 }
 
-#[test]
-fn the_next_job_takes_the_branch_of_an_old_worktree_over() {
+/// A world with the worktrees of the version before, and none of its runs.
+fn idle_old_world() -> World {
     let world = old_world();
     for id in [5, 6, 7, 8, 9, 10, 11] {
         world.ok(&["queue", "cancel", &id.to_string()]);
     }
     world.work();
+    world
+}
+
+#[test]
+fn the_next_job_takes_the_branch_of_an_old_worktree_over() {
+    let world = idle_old_world();
     let repositories = world.home().join("repos");
     let before = files(&repositories);
     let tip = fs::read_to_string(repositories.join("git.test+o+r.git/refs/heads/issue-1"));
@@ -193,19 +208,80 @@ fn the_next_job_takes_the_branch_of_an_old_worktree_over() {
     }
     world.git(&world.worktree(1), &["merge-base", "--is-ancestor", &tip, "issue-1"]);
     assert_eq!(subjects(&world, 1).len(), 3, "begin, the old commit, the new one");
-    // What git ignored in the old worktree is somewhere still.
-    let kept = files(&world.home());
-    let kept = kept.iter().any(|(path, text)| path.ends_with(".env") && text == b"SECRET=1\n");
-    assert!(kept, "an ignored file of the old worktree is gone");
+    // What git ignored in the old worktree is beside it.
+    let env = fs::read_to_string(old_place(&world, 1).join(".env"));
+    assert_eq!(env.expect("it is kept"), "SECRET=1\n");
     assert_eq!(files(&repositories), before, "repos/ is not touched any more");
+}
+
+/// Where an old worktree is once its branch was taken over.
+fn old_place(world: &World, issue: u64) -> PathBuf {
+    let mut name = world.worktree(issue).into_os_string();
+    name.push(".old");
+    name.into()
+}
+
+#[test]
+fn a_worker_that_dies_while_it_takes_over_is_followed_by_one_that_ends_it() {
+    for place in [
+        "old_worktree_kept",
+        "old_worktree_moved",
+        "clone_unfinished",
+        "worktree_added",
+        "old_worktree_settled",
+        "worktree_made",
+    ] {
+        let mut world = idle_old_world();
+        let before = files(&world.home().join("repos"));
+        let id = world.enqueue(1, &[]);
+        world.set("KUGETSU_FAILPOINT", place);
+        let mut worker = world.worker(&["--once"]);
+        assert!(worker.wait().code().is_none(), "{place} is no place on its way");
+        world.set("KUGETSU_FAILPOINT", "nowhere");
+        world.work();
+        let job = world.job(id);
+        assert_eq!(job["state"], "completed", "{place}: {job:#}\n{}", world.log(id));
+        assert_clone(&world, 1);
+        assert_eq!(subjects(&world, 1).len(), 3, "{place}: begin, the old commit, the new one");
+        assert!(old_place(&world, 1).join(".env").is_file(), "{place}");
+        let names = fs::read_dir(world.home().join("worktrees")).expect("a folder").flatten();
+        let names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+        let moved = |name: &&std::ffi::OsString| name.to_string_lossy().contains("r+1.");
+        assert_eq!(names.iter().filter(moved).count(), 1, "{place}: {names:?}");
+        assert_eq!(files(&world.home().join("repos")), before, "{place}");
+    }
+}
+
+#[test]
+fn nothing_that_an_agent_planted_in_the_old_layout_is_run_or_waited_for() {
+    let world = idle_old_world();
+    let planted = world.shell(
+        "mark=$PWD/planted && cd k/repos/git.test+o+r.git &&
+         for key in core.fsmonitor filter.x.clean filter.x.smudge core.sshCommand; do
+             git config $key \"touch $mark; false\"; done &&
+         git config core.hooksPath $PWD/hooks && mkdir -p hooks && for hook in post-checkout \
+             post-index-change reference-transaction; do
+             printf '#!/bin/sh\ntouch %s' $mark > hooks/$hook; chmod +x hooks/$hook; done &&
+         mkdir -p info && echo '* filter=x' > info/attributes &&
+         rm worktrees/git.test+o+r+2/HEAD && mkfifo worktrees/git.test+o+r+2/HEAD &&
+         echo 'gitdir: /somewhere/else' > ../../worktrees/git.test+o+r+7/.git",
+    );
+    assert_eq!(planted.code, 0, "{}", planted.stderr);
+    let ids = [1, 2, 7].map(|issue| world.enqueue(issue, &[]));
+    world.work();
+    let states = ids.map(|id| world.state(id));
+    assert_eq!(states, ["completed", "pending", "completed"], "{:#}", world.job(ids[0]));
+    assert!(!world.root().join("planted").exists(), "a program of an agent was run");
+    let why = world.run(&["queue", "why", &ids[1].to_string()]).stdout;
+    assert!(why.contains("HEAD is no file but a named pipe"), "{why}");
+    assert!(world.worktree(2).join(".git").is_file(), "it is left as it is");
+    let aside = format!("{}.damaged-1", world.worktree(7).display());
+    assert!(Path::new(&aside).is_dir(), "what leads elsewhere is kept aside");
 }
 
 #[test]
 fn an_old_worktree_with_changes_holds_its_job_until_somebody_looks() {
-    let world = old_world();
-    for id in [5, 6, 7, 8, 9, 10, 11] {
-        world.ok(&["queue", "cancel", &id.to_string()]);
-    }
+    let world = idle_old_world();
     let id = world.enqueue(3, &[]);
     // It ends, as only a person can go on.
     world.work();
@@ -238,11 +314,7 @@ fn an_old_worktree_with_changes_holds_its_job_until_somebody_looks() {
 
 #[test]
 fn prune_and_destroy_know_old_worktrees() {
-    let world = old_world();
-    for id in [5, 6, 7, 8, 9, 10, 11] {
-        world.ok(&["queue", "cancel", &id.to_string()]);
-    }
-    world.work();
+    let world = idle_old_world();
     world.ok(&["prune"]);
     for issue in [1, 3] {
         assert!(world.worktree(issue).is_dir(), "issue {issue} has work that is nowhere else");
@@ -271,11 +343,17 @@ fn old_worker(world: &mut World, old: &Path) -> (Background, Vec<i32>) {
          echo work of $KUGETSU_JOB >> work.txt; git add work.txt; git commit -qm work"
     ));
     world.set("KUGETSU_POLL_INTERVAL", "50ms");
-    for issue in 1..=2 {
-        world.enqueue(issue, &[]);
+    let program = |arguments: &[&str]| {
+        let mut command = crate::support::program(old.to_str().expect("letters"));
+        command.args(arguments).current_dir(world.root()).env_clear().envs(world.environment());
+        command
+    };
+    // A queue that the new program has written to is not for the old one.
+    for issue in ["git.test/o/r#1", "git.test/o/r#2"] {
+        let output = program(&["queue", "enqueue", issue, "fix it"]).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    let mut command = crate::support::program(old.to_str().expect("letters"));
-    command.arg("worker").current_dir(world.root()).env_clear().envs(world.environment());
+    let mut command = program(&["worker"]);
     command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let worker = Background::spawn(&mut command);
     let agents =
@@ -295,7 +373,7 @@ fn agents_of_the_old_program_are_taken_over() {
     let (mut worker, agents) = old_worker(&mut world, &old);
     worker.kill();
     let next = world.enqueue(1, &[]);
-    let _worker = world.worker(&[]);
+    let mut successor = world.worker(&[]);
     // Whatever the new one does, it runs no second agent of the issue.
     let other = world.enqueue(3, &[]);
     wait_for("an agent of the new program", || (begun(&world).len() == 3).then_some(()));
@@ -309,6 +387,7 @@ fn agents_of_the_old_program_are_taken_over() {
     assert_clone(&world, 1);
     let log = fs::read_to_string(world.worktree(1).join("work.txt")).expect("a file");
     assert_eq!(log, format!("work of 1/1\nwork of {next}/1\n"), "one after the other");
+    successor.kill();
     world.assert_no_process_left();
 }
 
@@ -317,11 +396,15 @@ fn an_agent_of_the_old_program_is_cancelled() {
     let Some(old) = old_program() else { return };
     let mut world = World::new();
     let (mut worker, agents) = old_worker(&mut world, &old);
-    world.ok(&["queue", "cancel", "1"]);
-    wait_for("the end of a cancelled agent", || (!is_alive(agents[0])).then_some(()));
     worker.kill();
+    // One by whoever asks, one by the worker that takes it over.
+    world.ok(&["queue", "cancel", "1"]);
+    let mut successor = world.worker(&[]);
+    wait_for("the end of a cancelled agent", || (!is_alive(agents[0])).then_some(()));
     world.ok(&["queue", "cancel", "2"]);
     wait_for("the end of the other", || (!is_alive(agents[1])).then_some(()));
+    world.ended(2);
+    successor.kill();
     world.work();
     assert_eq!((world.state(1), world.state(2)), ("cancelled".into(), "cancelled".into()));
     world.assert_no_process_left();
@@ -348,4 +431,102 @@ fn a_run_whose_old_shim_is_killed_is_lost_and_done_again() {
         assert_eq!(job["state"], "completed", "{job:#}");
         assert_eq!(reasons(&job), ["lost", "done"], "{job:#}");
     }
+}
+
+/// The queue that the program of commit 1463de4 left; its README says what is in it.
+fn old_queue() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/queue-1463de4"))
+}
+
+fn world_with_old_queue() -> World {
+    let world = World::new();
+    fs::create_dir_all(world.home()).expect("a folder");
+    let queue = world.home().join("queue.redb");
+    fs::copy(old_queue().join("queue.redb"), &queue).expect("a copy");
+    fs::set_permissions(&queue, fs::Permissions::from_mode(0o600)).expect("ours");
+    world
+}
+
+fn export(world: &World) -> Vec<Value> {
+    let lines = world.ok(&["queue", "export"]);
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// The version bytes of all copies of a record that the file holds: a job's begins with its number
+/// and its issue.
+fn versions_of(world: &World, job: u8, issue: u8) -> BTreeSet<u8> {
+    let bytes = fs::read(world.home().join("queue.redb")).expect("the queue");
+    let issue = format!("git.test/o/r#{issue}");
+    let length = u8::try_from(issue.len()).expect("it is short");
+    let begin = [&[job, length], issue.as_bytes()].concat();
+    let found = bytes.windows(begin.len() + 1).filter(|window| window[1..] == *begin);
+    // Where the issue begins an index row, something else stands before it.
+    found.map(|window| window[0]).filter(|version| *version < 10).collect()
+}
+
+/// Whether everything that the old version said is still so. New fields may have come.
+fn assert_still_so(old: &Value, new: &Value, place: &str) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (key, value) in old {
+                let renamed = if key == "account" { "usage" } else { key };
+                assert_still_so(value, &new[renamed], &format!("{place}.{renamed}"));
+            }
+        }
+        (Value::Array(old), Value::Array(new)) => {
+            assert_eq!(old.len(), new.len(), "{place}");
+            for (at, (old, new)) in old.iter().zip(new).enumerate() {
+                assert_still_so(old, new, &format!("{place}[{at}]"));
+            }
+        }
+        (old, new) => assert_eq!(old, new, "{place}"),
+    }
+}
+
+#[test]
+fn an_old_queue_is_read_as_it_was_and_by_the_way_nothing_is_changed() {
+    let world = world_with_old_queue();
+    let said = fs::read_to_string(old_queue().join("jobs.jsonl")).expect("what it said");
+    let old: Vec<Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let new = export(&world);
+    assert_eq!(new.len(), old.len());
+    for (old, new) in old.iter().zip(&new) {
+        assert_still_so(old, new, &format!("job {}", old["id"]));
+    }
+    let states: Vec<&str> = new.iter().filter_map(|job| job["state"].as_str()).collect();
+    assert_eq!(
+        states,
+        ["completed", "error", "cancelled", "pending", "notified", "notified", "pending"]
+    );
+    let stats: Value =
+        serde_json::from_str(&world.ok(&["queue", "stats", "--format=json"])).expect("JSON");
+    assert_eq!((&stats["attempts"], &stats["paused"]), (&4.into(), &true.into()));
+    assert_eq!(stats["pause"]["job"], Value::Null, "that was not kept then");
+    assert!(world.ok(&["queue", "show", "5"]).contains("notified"));
+    world.ok(&["queue", "list", "--state=all"]);
+    world.ok(&["queue", "why", "7"]);
+    assert_eq!(versions_of(&world, 2, 2), BTreeSet::from([1]));
+}
+
+#[test]
+fn an_old_queue_is_written_anew_as_it_changes_and_refused_by_the_old_program() {
+    let world = world_with_old_queue();
+    assert!(world.ok(&["queue", "resume"]).starts_with("Resumed"));
+    world.ok(&["queue", "retry", "2"]);
+    assert_eq!(world.ok(&["queue", "edit", "7", "--delay=0s"]).lines().count(), 1);
+    let id = world.enqueue(9, &[]);
+    assert_eq!(id, 8);
+    assert_eq!(world.state(2), "pending");
+    let spent = &world.job(2)["spent"];
+    assert_eq!((&spent["claims"], &spent["claims_before"]), (&2.into(), &2.into()));
+    assert_eq!(world.job(7)["spent"]["deferred"], 1);
+    assert!(versions_of(&world, 2, 2).contains(&2));
+    assert_eq!(versions_of(&world, 1, 1), BTreeSet::from([1]), "it has not changed");
+    let doctor = world.run(&["doctor", "--format=json"]);
+    assert!(!doctor.stdout.contains("counter"), "{}", doctor.stdout);
+    // It must not take the file for one of its own.
+    let Some(old) = old_program() else { return };
+    let ran = world.shell(&format!("{} queue list; echo $?", old.display()));
+    assert!(ran.stdout.ends_with("8\n") && ran.stderr.contains("upgrade kugetsu"), "{ran:?}");
 }
