@@ -60,6 +60,12 @@ pub trait Executor: Send + Sync + 'static {
         Found::NothingRan
     }
 
+    /// Does for a job whose worker is gone what that worker would do: ends work that is called off,
+    /// or that nobody holds to its limits any more. It waits for nothing.
+    fn enforce(&self, job: &Job) {
+        let _ = job;
+    }
+
     /// Whether the machine can do the work again, after it was in trouble: enough room, memory and
     /// processes. Asked every few seconds until it is so; meanwhile the worker claims nothing.
     ///
@@ -69,6 +75,10 @@ pub trait Executor: Send + Sync + 'static {
     fn examine(&self) -> Result<(), String> {
         Ok(())
     }
+
+    /// Looks after what the work leaves over time, without haste: called now and then, on a thread
+    /// that nobody waits for.
+    fn maintain(&self) {}
 
     /// Jobs of which something is left outside of the store. Those that have ended are tidied.
     fn leftovers(&self) -> Vec<JobId> {

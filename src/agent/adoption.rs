@@ -146,6 +146,19 @@ impl AgentExecutor {
         }
     }
 
+    /// Ends what lives of a run without its shim, and asks the shim of a job that is called off for
+    /// the end of its agent.
+    pub(super) fn enforce_limits(&self, job: &Job) {
+        let Some(lease) = job.lease() else { return };
+        let Some(run) = &lease.run else { return };
+        let dir = RunDir::at(&self.settings.runs().join(&run.folder));
+        let enforced = remains::inspect(&dir, run, None)
+            .and_then(|left| remains::enforce(&dir, run, &left, lease.cancel_requested));
+        if let Err(error) = enforced {
+            tracing::warn!(job = %job.id, %error, "cannot end what its run left");
+        }
+    }
+
     fn judge_remains(
         &self,
         job: &Job,

@@ -181,7 +181,8 @@ fn end_of(record: &ExitRecord) -> End {
         signal: record.signal,
         detail: record.detail.clone(),
         is_machines_fault: is_machines_fault_in_words(&record.detail),
-        oom_kills: if record.is_oom_victim() { record.oom_kills } else { 0 },
+        is_oom_victim: record.is_oom_victim(),
+        was_ordered: record.was_ordered,
         usage: usage_of(record),
     }
 }

@@ -33,6 +33,8 @@ mod legacy;
 
 mod early_exit;
 
+mod upkeep;
+
 pub(crate) mod checkup;
 mod version;
 mod workplace;
@@ -45,7 +47,7 @@ use std::thread;
 
 use crate::executor::{Control, Ending, Executor, Found};
 use crate::failpoint;
-use crate::job::{Job, JobId, Report, Usage, limits};
+use crate::job::{Job, JobId, Reason, Report, Usage, limits};
 use crate::process::run::{ExitRecord, RunDir};
 use crate::process::{remains, safe_file};
 
@@ -53,7 +55,6 @@ use self::early_exit::EarlyExit;
 use self::rounds::Round;
 
 pub use self::settings::AgentSettings;
-pub(crate) use self::settings::log_file;
 pub use self::template::Template;
 pub(crate) use self::template::Values;
 pub(crate) use self::version::{check_version, opencode_version};
@@ -89,13 +90,32 @@ impl AgentExecutor {
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, EarlyExit> {
         self.make_folders().map_err(early_exit::start_failed("make kugetsu's folders"))?;
         let known = control.session(job)?;
-        let workspace = workspace::prepare(&self.settings, job, known.as_ref(), control.stop())?;
+        let prepared = workspace::prepare(&self.settings, job, known.as_ref(), control.stop());
+        let mut workspace = prepared.map_err(|why| self.put_off_for_network(job, why))?;
+        // What an earlier attempt changed and did not commit is still to be committed.
+        if let Some(changes) = self.changes_before_job(job).filter(|_| !workspace.is_new) {
+            workspace.changes = changes;
+        }
         tracing::debug!(job = %job.id, "clone ready");
         failpoint::here("worktree_made");
         let mut session = self.keep_session(job, control, &workspace)?;
         self.begin_from_base(job, control, &workspace, &mut session)?;
         failpoint::here("session_saved");
         self.run_rounds(job, control, &workspace, session, Round::first())
+    }
+
+    /// A network that is not there is tried again like a failed attempt is, and sooner than a
+    /// provider.
+    fn put_off_for_network(&self, job: &Job, why: EarlyExit) -> EarlyExit {
+        match why {
+            EarlyExit::Over(mut report) if report.reason == Reason::Deferred && !report.hold => {
+                let doublings = job.spent.deferred.min(32);
+                let pause_ms = self.settings.network_pause_ms.max(1).saturating_mul(1 << doublings);
+                report.defer_ms = Some(pause_ms.min(limits::BACKOFF_MS_MAX));
+                EarlyExit::Over(report)
+            }
+            other => other,
+        }
     }
 
     /// The folders of a job's runs.
@@ -131,6 +151,18 @@ impl Executor for AgentExecutor {
 
     fn inspect(&self, job: &Job) -> Found {
         self.inspect_run(job)
+    }
+
+    fn enforce(&self, job: &Job) {
+        self.enforce_limits(job);
+    }
+
+    fn examine(&self) -> Result<(), String> {
+        self.examine_machine()
+    }
+
+    fn maintain(&self) {
+        self.look_after_folders();
     }
 
     fn leftovers(&self) -> Vec<JobId> {

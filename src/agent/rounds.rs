@@ -7,6 +7,7 @@ use crate::agent::workspace::Workspace;
 use crate::agent::{AgentExecutor, usage_of};
 use crate::executor::Control;
 use crate::failpoint;
+use crate::git::changes::Changes;
 use crate::job::{Job, Report, Session, limits};
 use crate::process::run::{ExitRecord, RunDir};
 use crate::run::{Progress, Purpose, Verdict};
@@ -91,6 +92,20 @@ impl AgentExecutor {
             }
         }
         unreachable!("an attempt is reminded, brought and renewed once each")
+    }
+
+    /// What was changed in the clone before the job's first attempt, if a later one asks.
+    pub(super) fn changes_before_job(&self, job: &Job) -> Option<Changes> {
+        let first = job.first_attempt();
+        if job.attempt_number() == first {
+            return None;
+        }
+        let plans = self.run_folders(job.id).into_iter();
+        let mut plans = plans.filter_map(|path| AnyPlan::read(&RunDir::at(&path)).ok().flatten());
+        plans.find_map(|plan| match plan {
+            AnyPlan::Current(plan) if plan.attempt == first => Some(plan.changes),
+            AnyPlan::Current(_) | AnyPlan::Old(_) => None,
+        })
     }
 
     fn run_dir(&self, job: &Job, control: &Control, round: u32) -> RunDir {

@@ -63,6 +63,9 @@ pub struct AgentSettings {
     pub network_attempts: u32,
     /// How long to wait in between, in milliseconds.
     pub network_delay_ms: u64,
+    /// How long a job waits for a network that is not there, the first time, in milliseconds; twice
+    /// as long with each further one.
+    pub network_pause_ms: u64,
     /// Tokens for kugetsu's own git, by the names under which they were set.
     pub tokens: BTreeMap<String, Secret>,
     /// The host that `GITEA_TOKEN` is for.

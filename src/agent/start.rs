@@ -101,11 +101,7 @@ impl AgentExecutor {
             }
         };
         let sandbox = settings.sandbox(|name| inherited(name).map(PathBuf::from));
-        let mut environment = environment(&values, dir);
-        if sandbox.is_some() {
-            let temporary = dir.agent_file(TEMPORARY_FOLDER).to_string_lossy().into_owned();
-            environment.push(("TMPDIR".into(), temporary));
-        }
+        let environment = environment(&values, dir);
         RunSpec {
             arguments,
             folder: workspace.folder.clone(),
@@ -149,6 +145,7 @@ fn environment(values: &Values, dir: &RunDir) -> Vec<(String, String)> {
         ("KUGETSU_BRANCH", values.branch.clone()),
         ("KUGETSU_RUN", text(dir.path())),
         ("KUGETSU_RESULT", text(&dir.agent_file(RESULT))),
+        ("TMPDIR", text(&dir.agent_file(TEMPORARY_FOLDER))),
     ];
     let quiet = environment_for_agents(|name| inherited(name).is_some());
     let all = quiet.into_iter().chain(own);

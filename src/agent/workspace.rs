@@ -7,18 +7,19 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crossbeam_channel::Receiver;
 
 use crate::agent::AgentSettings;
-use crate::agent::early_exit::EarlyExit;
+use crate::agent::early_exit::{self, EarlyExit};
 use crate::agent::legacy;
 use crate::agent::places::Places;
 use crate::executor::Stop;
 use crate::failpoint;
 use crate::git::call::Git;
 use crate::git::changes::{Changes, Files, Patience};
-use crate::git::clone::{self, NewClone, Start};
+use crate::git::clone::{self, MadeClone, NewClone, Start};
 use crate::git::evidence::{AttemptOf, Evidence, LookError, Replacing, Slot};
 use crate::git::lock::RepositoryLock;
 use crate::git::mirror::{self, Base, RemoteState};
@@ -29,6 +30,7 @@ use crate::git::{BranchName, Oid};
 use crate::job::{IssueRef, Job, Reason, Report, Session, limits};
 use crate::process::launch::Step;
 use crate::process::run::RunDir;
+use crate::process::tree;
 
 /// An issue's clone, ready for an agent.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(super) struct Workspace {
     move_to: Option<Oid>,
     needs_lfs: bool,
     needs_submodules: bool,
+    /// Locks of gits that were killed, below the clone.
+    dead_locks: Vec<String>,
 }
 
 /// The file in the run's folder.
@@ -77,6 +81,7 @@ impl Workspace {
             move_to: None,
             needs_lfs: false,
             needs_submodules: false,
+            dead_locks: Vec::new(),
         }
     }
 
@@ -91,6 +96,11 @@ impl Workspace {
     /// What is done in the clone before the agent starts, as the agent.
     pub fn steps(&self, dir: &RunDir) -> Vec<Step> {
         let mut steps = Vec::new();
+        if !self.dead_locks.is_empty() {
+            let locks = self.dead_locks.iter().map(String::as_str);
+            let remove: Vec<&str> = ["rm", "-f", "--"].into_iter().chain(locks).collect();
+            steps.push(step("locks of dead processes", &remove));
+        }
         if self.bundle.is_some() {
             let bundle = dir.file(BUNDLE).to_string_lossy().into_owned();
             let all = "+refs/heads/*:refs/remotes/origin/*";
@@ -129,6 +139,15 @@ fn step(heading: &str, arguments: &[&str]) -> Step {
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_string()).collect()
 }
+
+/// Locks that git makes and removes, below a clone; that of the branch comes on top.
+const LOCKS: [&str; 5] = [
+    ".git/index.lock",
+    ".git/HEAD.lock",
+    ".git/config.lock",
+    ".git/packed-refs.lock",
+    ".git/shallow.lock",
+];
 
 /// What is in the place of an issue's clone.
 enum Found {
@@ -264,19 +283,9 @@ impl Preparation<'_> {
 
     fn make(&mut self, tip: Option<Oid>) -> Result<Workspace, EarlyExit> {
         let start = self.start_of_new_clone(tip)?;
-        let made = clone::make(
-            &self.git,
-            &NewClone {
-                mirror: &self.places.mirror,
-                folder: &self.places.folder,
-                url: &self.settings.clone_url(&self.job.issue),
-                branch: &self.branch,
-                start: Start { oid: &start, evidence: Some(self.evidence.folder()) },
-                base: &self.base.0,
-                links: self.settings.clone_links,
-            },
-        )?;
+        let made = self.make_clone(&start)?;
         failpoint::here("worktree_added");
+        sync_beside(&self.places.folder);
         self.keep_before(&[(Slot::BeforeBranch, start.clone())]).map_err(look_failed)?;
         let refs = CloneRefs::read(&self.places.folder).map_err(|why| {
             EarlyExit::from(Report::new(Reason::Machine, format!("a new clone: {why}")))
@@ -290,6 +299,34 @@ impl Preparation<'_> {
             needs_submodules: made.needs_submodules,
             ..self.workspace(start)
         })
+    }
+
+    /// A mirror that turns out to be damaged is fetched anew, once.
+    fn make_clone(&mut self, start: &Oid) -> Result<MadeClone, EarlyExit> {
+        match self.try_make_clone(start) {
+            Err(GitError::Damaged(why)) => {
+                tracing::warn!(mirror = %self.places.mirror.display(), "is damaged: {why}");
+                let remote = self.settings.remote_of(&self.job.issue).map_err(worktree_failed)?;
+                mirror::make_anew(&self.git, &self.places.mirror, &remote.borrowed())?;
+                Ok(self.try_make_clone(start)?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    fn try_make_clone(&self, start: &Oid) -> Result<MadeClone, GitError> {
+        clone::make(
+            &self.git,
+            &NewClone {
+                mirror: &self.places.mirror,
+                folder: &self.places.folder,
+                url: &self.settings.clone_url(&self.job.issue),
+                branch: &self.branch,
+                start: Start { oid: start, evidence: Some(self.evidence.folder()) },
+                base: &self.base.0,
+                links: self.settings.clone_links,
+            },
+        )
     }
 
     fn workspace(&self, before: Oid) -> Workspace {
@@ -358,6 +395,7 @@ impl Preparation<'_> {
         Ok(Workspace {
             changes,
             notes: std::mem::take(&mut self.notes),
+            dead_locks: self.dead_locks()?,
             bundle,
             needs_submodules: fills && has_submodules,
             move_to,
@@ -428,6 +466,26 @@ impl Preparation<'_> {
         }
     }
 
+    /// Locks that a git which was killed has left, and on which every later one fails. None, if
+    /// somebody works in the clone.
+    fn dead_locks(&self) -> Result<Vec<String>, EarlyExit> {
+        let branch = format!(".git/refs/heads/{}.lock", self.branch);
+        let names = LOCKS.into_iter().map(String::from).chain([branch]);
+        let is_there = |name: &String| self.places.folder.join(name).symlink_metadata().is_ok();
+        let locks: Vec<String> = names.filter(is_there).collect();
+        if locks.is_empty() {
+            return Ok(locks);
+        }
+        let somebody = tree::somebody_in(&self.places.folder);
+        match somebody.map_err(early_exit::start_failed("look who works in the clone"))? {
+            None => Ok(locks),
+            Some(pid) => {
+                tracing::warn!(job = %self.job.id, pid, "works in the clone; its locks are left");
+                Ok(Vec::new())
+            }
+        }
+    }
+
     /// What the remote has and the clone has not.
     fn bundle(&self, refs: &CloneRefs) -> Result<Option<PathBuf>, EarlyExit> {
         let have: Vec<Oid> = refs.refs.iter().map(|reference| reference.oid.clone()).collect();
@@ -461,6 +519,16 @@ impl Preparation<'_> {
     }
 }
 
+/// Puts a new clone on disk while its agent begins: what a power loss takes of it is made again from
+/// mirror and evidence.
+fn sync_beside(folder: &Path) {
+    let folder = folder.to_path_buf();
+    let begun = thread::Builder::new().name("sync".into()).spawn(move || clone::sync(&folder));
+    if let Err(error) = begun {
+        tracing::warn!(%error, "no thread to sync a new clone");
+    }
+}
+
 /// Fetches a repository, and gives the commit that work starts from; `None` if it was told to stop.
 pub(crate) fn fetch_repository(
     settings: &AgentSettings,
@@ -476,12 +544,12 @@ pub(crate) fn fetch_repository(
         let lock = RepositoryLock::take(&places.lock, stop, limits::REPOSITORY_BUSY_MS_MAX)?;
         let git = Git::new(lock.file(), stop, limits::PREPARE_MS_MAX, Some(&settings.shim));
         let state = mirror::refresh(&git, &places.mirror, &remote.borrowed())?;
-        let (branch, oid) = match base_of(settings, &state) {
+        let (_, oid) = match base_of(settings, &state) {
             Ok(base) => base,
             Err(why) => return Ok(Err(why)),
         };
-        let short = &oid.as_str()[..oid.as_str().len().min(8)];
-        Ok(Ok(format!("origin/{branch} ({short})")))
+        let short = git.call(&places.mirror, "log").args(["-1", "--format=%h (%s)"]);
+        Ok(Ok(short.arg(oid.as_str()).text()?))
     };
     match fetch() {
         Ok(base) => base.map(Some),

@@ -7,9 +7,11 @@ use crate::cli::context::{CliError, Context};
 use crate::cli::each;
 use crate::cli::exit::CliExit;
 use crate::cli::render::Format;
+use crate::config::Config;
 use crate::daemon;
 use crate::executor::Executor;
-use crate::job::{Event, JobId};
+use crate::job::{Event, Job, JobId};
+use crate::queue::Queue;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -34,13 +36,21 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     each::apply(context, &queue, &arguments.ids, &Event::Cancel, arguments.format, |job| {
         let (id, issue) = (job.id, &job.issue);
         Ok(match job.lease() {
-            Some(_) if daemon::is_orphan(&config.workers(), job, queue.now()) => {
-                // Nobody holds it: the inspection that a worker would make ends its agent.
-                AgentExecutor::new(config.agents())?.inspect(job);
+            Some(_) if end_orphan(&config, &queue, job)? => {
                 format!("Cancelling {id}: {issue} (ending its agent; the next worker records it)")
             }
             Some(_) => format!("Cancelling {id}: {issue} (ending its agent)"),
             None => format!("Cancelled {id}: {issue}"),
         })
     })
+}
+
+/// Ends the agent of a job that is called off and whose worker is gone, as that would have done.
+/// Says whether it was so.
+pub(super) fn end_orphan(config: &Config, queue: &Queue, job: &Job) -> Result<bool, CliError> {
+    let is_orphan = daemon::is_orphan(&config.workers(), job, queue.now());
+    if is_orphan {
+        AgentExecutor::new(config.agents())?.enforce(job);
+    }
+    Ok(is_orphan)
 }

@@ -8,10 +8,12 @@ use crossbeam_channel::{bounded, select};
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::cli::cancel;
 use crate::cli::context::{CliError, Context, print, print_note, stop_requests};
 use crate::cli::each;
 use crate::cli::exit::CliExit;
 use crate::cli::render::Format;
+use crate::config::Config;
 use crate::job::{Event, JobId, StateKind, limits};
 use crate::queue::Queue;
 use crate::store::ListQuery;
@@ -49,7 +51,7 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     }
     let mut exit = CliExit::Success;
     if arguments.force {
-        exit = cancel_running(context, &queue)?;
+        exit = cancel_running(context, &config, &queue)?;
     }
     let removed = queue.clear()?;
     print(&format!("Removed {removed} job(s)\n"))?;
@@ -99,7 +101,7 @@ fn ask(question: &str) -> Result<Confirmation, CliError> {
     })
 }
 
-fn cancel_running(context: &Context, queue: &Queue) -> Result<CliExit, CliError> {
+fn cancel_running(context: &Context, config: &Config, queue: &Queue) -> Result<CliExit, CliError> {
     let limit = usize::try_from(limits::AGENTS_MAX).unwrap_or(usize::MAX);
     let query = ListQuery { states: vec![StateKind::Notified], issue: None, limit };
     let ids: Vec<JobId> = queue.list(&query)?.items.iter().map(|job| job.id).collect();
@@ -107,6 +109,7 @@ fn cancel_running(context: &Context, queue: &Queue) -> Result<CliExit, CliError>
         return Ok(CliExit::Success);
     }
     each::apply(context, queue, &ids, &Event::Cancel, Format::Text, |job| {
+        cancel::end_orphan(config, queue, job)?;
         Ok(format!("Cancelling {}: {} (ending its agent)", job.id, job.issue))
     })
 }

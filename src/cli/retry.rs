@@ -11,7 +11,7 @@ use crate::job::{Event, JobId};
 #[derive(Args)]
 #[command(after_help = "\
 The job is pending again, with all its attempts before it. It goes on in the
-worktree and the session of its issue.
+worktree and the session of its issue. One that is held is freed.
 
 Examples:
   kugetsu queue retry 41

@@ -25,7 +25,7 @@ Examples:
   kugetsu worker
   kugetsu worker --once --max-agents=1")]
 pub(super) struct Arguments {
-    /// End when no job is pending or running any more
+    /// End when no job is left that goes on without a person
     #[arg(long)]
     once: bool,
     /// Most agents at once, in place of MAX_CONCURRENT_AGENTS

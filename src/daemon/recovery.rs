@@ -88,7 +88,10 @@ impl Recovery {
                 continue;
             }
             let report = match self.executor.inspect(&job) {
-                Found::Alive => continue,
+                Found::Alive => {
+                    self.executor.enforce(&job);
+                    continue;
+                }
                 Found::NothingRan => nothing_ran(),
                 Found::Ended(report) => report,
             };
@@ -143,6 +146,7 @@ impl Recovery {
                 self.executor.tidy(id);
             }
         }
+        self.executor.maintain();
         let Some(liveness) = &self.liveness else { return Ok(()) };
         let forgotten = match liveness.take_dead(&self.running()?, self.queue.now()) {
             // Looked up again, now that none of them can claim any more.

@@ -368,6 +368,8 @@ pub const PROVIDER_PATIENCE_MS: u64 = 5 * 60_000;
 pub const PROVIDER_LOGIN_PATIENCE_MS: u64 = 60_000;
 /// Folders and links on the way to a file whose owner is looked at.
 pub const PATH_PARTS_MAX: usize = 200;
+/// What is read of a run's log at once, in bytes: limits are looked at in between.
+pub const LOG_READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest question of git's for a credential, in bytes.
 pub const CREDENTIAL_REQUEST_BYTES_MAX: u64 = 64 * 1024;
 
@@ -408,3 +410,5 @@ pub const REMOVE_DEPTH_MAX: usize = 64;
 pub const REMOVE_BATCH_MAX: usize = 10_000;
 /// Names that are tried for a folder that is being removed.
 pub const REMOVE_NAMES_MAX: usize = 1_000;
+/// Files that are made on trial before a worker goes on after trouble of the machine.
+pub const EXAMINE_FILES: u32 = 20;

@@ -241,7 +241,6 @@ impl ExitRecord {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the verdict asks it"))]
     /// Whether the agent was killed by nobody of ours while memory was short: not its job's fault.
     pub fn is_oom_victim(&self) -> bool {
         const SIGKILL: i32 = 9;

@@ -63,9 +63,9 @@ impl RunLog {
         self.added > self.bytes_max
     }
 
-    /// Looks how much there is, and gives what is new. Says whether there was something. Of a log
-    /// that is too large, only what it may have is read.
-    pub fn read_new(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+    /// Looks how much there is, and says whether there is something new. It reads nothing, so it
+    /// takes no longer the more there is.
+    pub fn measure(&mut self) -> io::Result<bool> {
         let length = self.file.metadata()?.len();
         if length < self.length {
             // How far back it was cut is not known, so all that is there counts as new: whoever cuts
@@ -78,7 +78,14 @@ impl RunLog {
         let grown = length - self.length;
         self.added = self.added.saturating_add(grown);
         self.length = length;
-        let until = length.min(self.begins_at.saturating_add(self.bytes_max));
+        Ok(grown > 0)
+    }
+
+    /// Gives what was measured and is new, at most [`limits::LOG_READ_BYTES_MAX`] of it, and says
+    /// whether there is more. Of a log that is too large, only what it may have is read.
+    pub fn read_new(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+        let end = self.length.min(self.begins_at.saturating_add(self.bytes_max));
+        let until = end.min(self.position.saturating_add(limits::LOG_READ_BYTES_MAX));
         let mut chunk = vec![0; CHUNK];
         while self.position < until {
             let room = usize::try_from(until - self.position).unwrap_or(CHUNK).min(CHUNK);
@@ -87,12 +94,12 @@ impl RunLog {
                 read => read?,
             };
             if read == 0 {
-                break;
+                return Ok(false);
             }
             each(&chunk[..read]);
             self.position += read as u64;
         }
-        Ok(grown > 0)
+        Ok(self.position < end)
     }
 
     /// When nobody writes any more: cuts what is too large, and puts the log back where it was.
@@ -159,6 +166,7 @@ mod tests {
 
     fn seen(log: &mut RunLog) -> String {
         let mut text = Vec::new();
+        log.measure().expect("a look");
         log.read_new(|bytes| text.extend_from_slice(bytes)).expect("a read");
         String::from_utf8(text).expect("a text")
     }

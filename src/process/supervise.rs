@@ -41,6 +41,8 @@ struct Agent<'s> {
     log: RunLog,
     /// Whether there was something new in the log when that was looked at last.
     is_logging: bool,
+    /// Whether there is more in it than was read.
+    is_behind: bool,
     lines: Lines,
     said: Transcript,
     own_log: Option<OwnLog>,
@@ -84,6 +86,7 @@ pub(super) fn supervise(
         began,
         log,
         is_logging: true,
+        is_behind: false,
         lines: Lines::default(),
         said: Transcript::new(),
         own_log,
@@ -145,17 +148,19 @@ impl Agent<'_> {
             }
             Heard::Child | Heard::Nothing => {}
         }
+        // Before it is read: whoever reads a flood is slower than who writes it.
+        self.is_logging = self.log.measure()?;
+        if self.log.is_too_large() && self.ending.is_none() {
+            // No grace: it would be used to fill the disk.
+            self.end(Cause::LogLimit)?;
+            return self.kill();
+        }
         self.read_logs()?;
         match self.ending {
             Some((_, kill_at)) if monotonic() >= kill_at => self.kill(),
             Some(_) => Ok(()),
             None => match self.limit_reached()? {
                 None => Ok(()),
-                Some(Cause::LogLimit) => {
-                    // No grace: it would be used to fill the disk.
-                    self.end(Cause::LogLimit)?;
-                    self.kill()
-                }
                 Some(cause) => self.end(cause),
             },
         }
@@ -163,7 +168,7 @@ impl Agent<'_> {
 
     fn read_logs(&mut self) -> io::Result<()> {
         let Agent { log, lines, said, .. } = self;
-        self.is_logging = log.read_new(|bytes| lines.feed(bytes, |line| read(said, line)))?;
+        self.is_behind = log.read_new(|bytes| lines.feed(bytes, |line| read(said, line)))?;
         if self.is_logging {
             self.active_at = monotonic();
         }
@@ -183,8 +188,6 @@ impl Agent<'_> {
         let unless_waiting = |cause| if is_waiting { Cause::ProviderWait } else { cause };
         Ok(if self.elapsed_ms() >= spec.limits.timeout_ms {
             Some(unless_waiting(Cause::Timeout))
-        } else if self.log.is_too_large() {
-            Some(Cause::LogLimit)
         } else if spec.limits.steps_max.is_some_and(|limit| usage.steps > limit) {
             Some(Cause::StepLimit)
         } else if spec.limits.cost_micros_max.is_some_and(|limit| usage.cost_micros > limit) {
@@ -219,7 +222,11 @@ impl Agent<'_> {
 
     /// What there is to say when all of it has ended.
     fn record(&mut self) -> io::Result<ExitRecord> {
+        self.log.measure()?;
         self.read_logs()?;
+        while self.is_behind {
+            self.read_logs()?;
+        }
         let Agent { lines, said, .. } = self;
         lines.finish(|line| read(said, line));
         let mut cause = self.ending.map_or(Cause::Exited, |(cause, _)| cause);
@@ -322,6 +329,9 @@ impl Agent<'_> {
 
     /// How long nothing can become due.
     fn patience(&self) -> Duration {
+        if self.is_behind {
+            return Duration::ZERO;
+        }
         let tick = if self.is_logging { limits::SHIM_TICK_MS } else { limits::SHIM_QUIET_TICK_MS };
         let tick = match self.spec.limits.idle_ms {
             0 => Duration::from_millis(tick),

@@ -59,8 +59,10 @@ pub(crate) struct End {
     pub detail: String,
     /// Whether the machine, and not the agent or its command, is to blame for a failed start.
     pub is_machines_fault: bool,
-    /// Processes that the kernel killed for want of memory while it ran.
-    pub oom_kills: u64,
+    /// Whether the kernel killed the agent for want of memory.
+    pub is_oom_victim: bool,
+    /// Whether kugetsu ordered the end of a run that was terminated.
+    pub was_ordered: bool,
     pub usage: Usage,
 }
 

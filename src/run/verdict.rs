@@ -7,8 +7,6 @@ use crate::worker::Stop;
 
 /// The agent's exit code that asks for later (sysexits' `EX_TEMPFAIL`).
 const EXIT_LATER: i32 = 75;
-/// The signal that the kernel ends a process with for want of memory.
-const SIGKILL: i32 = 9;
 
 /// What follows from a run that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +141,9 @@ impl Case<'_> {
         match self.facts.requested {
             Some(Stop::Cancel) => self.over(Reason::Cancelled, "ended on request"),
             Some(Stop::Shutdown) => self.over(Reason::Shutdown, "the worker was told to stop"),
+            Some(Stop::Detach | Stop::LeaseLost) | None if self.end().was_ordered => {
+                self.over(Reason::Shutdown, "a worker that is gone was told to stop")
+            }
             // A supervisor that ends a whole service, a machine that goes down, or the agent itself.
             Some(Stop::Detach | Stop::LeaseLost) | None => {
                 self.over(Reason::Interrupted, "the agent's shim was told to end from outside")
@@ -174,7 +175,7 @@ impl Case<'_> {
         if end.exit_code == Some(EXIT_LATER) {
             return Some(self.over(Reason::Deferred, "the agent asks for later (exit code 75)"));
         }
-        if end.signal == Some(SIGKILL) && end.oom_kills > 0 {
+        if end.is_oom_victim {
             let detail = "the machine ran out of memory, and the kernel killed the agent";
             return Some(self.over(Reason::Machine, detail));
         }

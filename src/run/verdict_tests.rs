@@ -28,7 +28,8 @@ fn row() -> Row {
             signal: None,
             detail: "no such program".into(),
             is_machines_fault: false,
-            oom_kills: 0,
+            is_oom_victim: false,
+            was_ordered: false,
             usage: Usage { wall_ms: 1500, steps: 2, cost_micros: 1_230_000, ..Usage::NOTHING },
         },
         evidence: Evidence { tip: Some("beef".into()), ..Evidence::default() },
@@ -58,7 +59,8 @@ fn understand(row: &mut Row, word: &str) {
     match word {
         "0" | "1" | "75" => row.end.exit_code = word.parse().ok(),
         "killed" => (row.end.exit_code, row.end.signal) = (None, Some(9)),
-        "oom" => row.end.oom_kills = 1,
+        "oom" => row.end.is_oom_victim = true,
+        "ordered" => row.end.was_ordered = true,
         "unstarted" => row.end.cause = Cause::NotStarted,
         "machine" => row.end.is_machines_fault = true,
         "timeout" => row.end.cause = Cause::Timeout,
@@ -256,9 +258,10 @@ fn what_ended_the_run_goes_before_what_it_left() {
         ended cancel commits        | cancelled
         ended shutdown              | shutdown
         ended                       | interrupted
+        ended ordered               | shutdown
+        ended ordered cancel        | cancelled
         killed oom                  | machine
         killed oom commits          | machine
-        1 oom                       | agent_error
         75                          | deferred
         75 commits                  | deferred
         0 later                     | deferred

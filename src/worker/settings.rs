@@ -20,11 +20,12 @@ pub struct Settings {
     /// [`with_liveness`](crate::daemon::Worker::with_liveness). A minute unless said otherwise.
     pub lease_ms: u64,
     /// How often to read the store without a wake-up, in milliseconds. Ten seconds unless said
-    /// otherwise.
+    /// otherwise, and not oftener than [`POLL_MS_MIN`](crate::job::limits::POLL_MS_MIN).
     pub poll_ms: u64,
     /// Least time between two starts, in milliseconds. 0 unless said otherwise.
     pub spawn_delay_ms: u64,
-    /// Ends when no job is pending or running any more, those that wait for a retry counted.
+    /// Ends when no job is pending or running any more that goes on without a person. Those that
+    /// wait for a retry do.
     pub once: bool,
     /// What a supervisor's first request to stop means.
     pub on_terminate: OnTerminate,

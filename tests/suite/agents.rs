@@ -153,8 +153,14 @@ fn a_network_that_comes_back_is_waited_for() {
     fs::remove_file(&fetches).expect("it is there");
     world.fake_git_fetch(&count(7));
     let id = world.enqueue(2, &["--max-attempts=1"]);
-    world.work();
-    let job = world.job(id);
+    let _worker = world.worker(&[]);
+    for attempts in 1..=2 {
+        wait_for("a deferral", || {
+            (world.job(id)["attempts"].as_array()?.len() == attempts).then_some(())
+        });
+        world.ok(&["queue", "edit", &id.to_string(), "--delay=0s"]);
+    }
+    let job = world.ended(id);
     let attempts = job["attempts"].as_array().expect("attempts");
     let reasons: Vec<&str> = attempts.iter().filter_map(|a| a["reason"].as_str()).collect();
     assert_eq!(reasons, ["deferred", "deferred", "done"], "{job:#}");

@@ -212,7 +212,8 @@ fn what_belongs_to_kugetsu_is_its_owners_alone() {
         for name in [
             "queue.redb",
             "wake",
-            "repos",
+            "mirrors",
+            "evidence",
             "worktrees",
             "runs",
             "spec.json",
@@ -350,8 +351,11 @@ fn the_demo_shows_the_whole_pipeline() {
     let place =
         text.lines().find_map(|line| line.strip_prefix("When you have seen enough:  rm -rf "));
     let place = Path::new(place.expect("it says where everything lies"));
-    let clone = place.join("kugetsu/repos/demo.local+demo+tour.git");
-    assert_eq!(world.git(&clone, &["rev-list", "--count", "issue-1", "issue-2"]), "3");
+    for issue in [1, 2] {
+        let clone = place.join(format!("kugetsu/worktrees/demo.local+demo+tour+{issue}"));
+        let branch = format!("issue-{issue}");
+        assert_eq!(world.git(&clone, &["rev-list", "--count", &branch, "^origin/main"]), "1");
+    }
     fs::remove_dir_all(place).expect("it is ours");
 }
 

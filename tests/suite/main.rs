@@ -8,6 +8,7 @@ mod daemon;
 mod doctor;
 mod examples;
 mod exchange;
+mod hostile;
 mod limits;
 mod machine;
 mod old_queue;

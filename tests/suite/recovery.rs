@@ -349,58 +349,27 @@ fn what_hides_from_the_lock_of_a_killed_shim_is_found_by_its_marker() {
 }
 
 #[test]
-fn a_worktree_that_is_half_made_is_made_again_and_stale_locks_of_git_are_removed() {
+fn a_clone_that_is_half_made_is_made_again_and_stale_locks_of_git_are_removed() {
     let mut world = World::new();
     world.agent("echo $KUGETSU_JOB >> x; git add x; git commit -qm \"$KUGETSU_JOB\"");
+    let worktree = world.worktree(1);
+    // As a worker leaves it that dies while it makes the clone.
+    let unfinished = worktree.with_file_name("git.test+o+r+1.unfinished");
+    fs::create_dir_all(unfinished.join(".git/objects")).expect("a folder");
+    fs::write(unfinished.join("half"), "").expect("a file");
     let first = world.enqueue(1, &[]);
     world.work();
-    let worktree = world.worktree(1);
-    // As a worker leaves it that dies in `git worktree add`.
-    let own = world.git(&worktree, &["rev-parse", "--absolute-git-dir"]);
-    let whole = std::path::Path::new(&own).join("kugetsu-whole");
-    for path in [worktree.join("README"), worktree.join("x"), whole] {
-        fs::remove_file(path).expect("it is there");
-    }
-    let second = world.enqueue(1, &[]);
-    world.work();
-    assert_eq!(world.state(second), "completed", "{}", world.log(second));
-    assert!(worktree.join("README").exists());
-    assert_eq!(world.git(&worktree, &["status", "--porcelain"]), "");
+    assert_eq!(world.state(first), "completed", "{}", world.log(first));
+    assert!(!unfinished.exists() && worktree.join("README").exists());
     // As a git leaves it that is killed in `git commit`.
-    let own = world.git(&worktree, &["rev-parse", "--absolute-git-dir"]);
-    let branch = world.git(&worktree, &["symbolic-ref", "HEAD"]);
-    for lock in ["index.lock", "HEAD.lock", &format!("../../{branch}.lock")] {
-        fs::write(std::path::Path::new(&own).join(lock), "").expect("a file");
+    for lock in ["index.lock", "HEAD.lock", "config.lock", "refs/heads/issue-1.lock"] {
+        fs::write(worktree.join(".git").join(lock), "").expect("a file");
     }
-    let third = world.enqueue(1, &[]);
-    world.work();
-    assert_eq!(world.state(third), "completed", "{}", world.log(third));
-    let log = world.git(&worktree, &["log", "--reverse", "--format=%s"]);
-    assert_eq!(log, format!("begin\n{first}/1\n{second}/1\n{third}/1"));
-}
-
-#[test]
-fn what_a_git_leaves_that_is_ended_while_it_makes_a_worktree_is_not_in_the_way() {
-    let mut world = World::new();
-    waiting_agent(&mut world);
-    let_go(&world);
-    // A git that takes back what it has done, and is hindered by its own child, which writes still.
-    world.fake_git(
-        "*worktree*add*",
-        &format!(
-            "[ -e {0}/twice ] || {{ : > {0}/twice; mkdir -p {1}; echo gitdir: /gone > {1}/.git; \
-             echo half > {1}/half; exit 1; }}",
-            world.root().display(),
-            world.worktree(1).display()
-        ),
-    );
-    let first = world.enqueue(1, &["--max-attempts=1"]);
-    world.work();
-    assert_eq!(reasons(&world.job(first)), ["worktree_failed"]);
     let second = world.enqueue(1, &[]);
     world.work();
     assert_eq!(world.state(second), "completed", "{}", world.log(second));
-    assert!(!world.worktree(1).join("half").exists());
+    let log = world.git(&worktree, &["log", "--reverse", "--format=%s"]);
+    assert_eq!(log, format!("begin\n{first}/1\n{second}/1"));
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn what_is_in_the_place_of_the_queue_is_named() {
     txn.commit().expect("a commit");
     drop(database);
     set_mode(&path, 0o600);
-    check(8, "has format 99, and this kugetsu knows only 1: upgrade kugetsu");
+    check(8, "has format 99, and this kugetsu knows only 2: upgrade kugetsu");
     fs::write(&path, "").expect("a file");
     assert_eq!(world.ok(&["queue", "list"]), "No pending tasks in queue.\n");
 }
@@ -332,7 +332,7 @@ fn a_write_that_is_refused_changes_nothing() {
 }
 
 #[test]
-fn a_claim_that_cannot_be_written_leaves_the_job_pending() {
+fn a_claim_that_cannot_be_written_is_made_when_it_can() {
     let mut world = World::new();
     world.agent(COMMIT);
     if world.shell("prlimit --version").code != 0 {
@@ -343,16 +343,20 @@ fn a_claim_that_cannot_be_written_leaves_the_job_pending() {
     let ran = world.shell(&format!(
         "trap '' XFSZ; mkfifo words; cat words > log & {KUGETSU} worker 2> words & worker=$!\n\
          until grep -q 'agent(s) at once' log; do sleep 0.02; done\n\
-         prlimit --pid $worker --fsize=0:0; {KUGETSU} queue enqueue git.test/o/r#1 fix\n\
-         wait $worker; code=$?; wait; cat log >&2; exit $code"
+         prlimit --pid $worker --fsize=0:unlimited\n\
+         {KUGETSU} queue enqueue git.test/o/r#1 fix\n\
+         until grep -q 'is in trouble' log; do sleep 0.02; done; {KUGETSU} queue list\n\
+         prlimit --pid $worker --fsize=unlimited; {KUGETSU} wait 1\n\
+         kill -TERM $worker; wait $worker; code=$?; wait; cat log >&2; exit $code"
     ));
-    assert_eq!((ran.code, ran.stdout.as_str()), (1, "Enqueued 1: git.test/o/r#1 - fix\n"));
+    let said = "Enqueued 1: git.test/o/r#1 - fix\nPending tasks:\n  1: git.test/o/r#1 - fix\n";
+    assert!(ran.code == 0 && ran.stdout.starts_with(said), "{}", ran.stdout);
     assert!(ran.stderr.contains("cannot claim a job"), "{}", ran.stderr);
     assert!(ran.stderr.contains("queue.redb: File too large"), "{}", ran.stderr);
-    assert_eq!(world.state(1), "pending");
-    assert_eq!(verify(&world.home().join("queue.redb")), Vec::<String>::new());
-    world.work();
+    assert_eq!(ran.stderr.matches("is in trouble").count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("trouble is over").count(), 1, "{}", ran.stderr);
     assert_eq!(world.state(1), "completed");
+    assert_eq!(verify(&world.home().join("queue.redb")), Vec::<String>::new());
 }
 
 #[test]
