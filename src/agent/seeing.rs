@@ -87,7 +87,7 @@ fn read(settings: &AgentSettings, job: &Job, plan: &Plan) -> Result<run::Evidenc
     })
 }
 
-fn commits(outcome: BranchOutcome) -> u32 {
+pub(super) fn commits(outcome: BranchOutcome) -> u32 {
     match outcome {
         BranchOutcome::Nothing | BranchOutcome::Updated => 0,
         BranchOutcome::New(count) => count,
@@ -115,7 +115,7 @@ fn wanted<'o>(
 }
 
 /// Where the branch was before the job's first attempt, or its first since a person's retry.
-fn first_tip(evidence: &Evidence, job: &Job) -> Result<Option<Oid>, LookError> {
+pub(super) fn first_tip(evidence: &Evidence, job: &Job) -> Result<Option<Oid>, LookError> {
     let of = AttemptOf { job: job.id, attempt: job.first_attempt() };
     let before = evidence.before(of).map_err(LookError::Own)?;
     Ok(before.into_iter().find(|kept| kept.slot == Slot::BeforeBranch).map(|kept| kept.oid))
@@ -142,7 +142,7 @@ fn is_dirty(
 
 /// The work that is not on the branch: what the branch could be moved to before the rest, then the
 /// one with the most commits, then the stash.
-fn in_words(work: &Work) -> Option<run::Elsewhere> {
+pub(super) fn in_words(work: &Work) -> Option<run::Elsewhere> {
     let best = work.elsewhere.iter().max_by_key(|e| (e.is_ahead_of_branch, e.commits));
     if let Some(elsewhere) = best {
         return Some(run::Elsewhere {

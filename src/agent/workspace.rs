@@ -248,8 +248,14 @@ impl Preparation<'_> {
         let found = find(&folder).map_err(|error| {
             EarlyExit::from(crate::git::trouble::cannot("look at the issue's clone", &error))
         })?;
+        if !matches!(found, Found::Nothing) {
+            legacy::settle(&folder);
+        }
         match found {
-            Found::Nothing => self.make(None),
+            Found::Nothing => {
+                let tip = legacy::taken_before(self.settings, &self.git, &self.evidence, self.job)?;
+                self.make(tip)
+            }
             Found::OldWorktree => {
                 let tip = legacy::take_over(self.settings, &self.git, &self.evidence, self.job)?;
                 self.make(tip)
@@ -286,6 +292,7 @@ impl Preparation<'_> {
         let made = self.make_clone(&start)?;
         failpoint::here("worktree_added");
         sync_beside(&self.places.folder);
+        legacy::settle(&self.places.folder);
         self.keep_before(&[(Slot::BeforeBranch, start.clone())]).map_err(look_failed)?;
         let refs = CloneRefs::read(&self.places.folder).map_err(|why| {
             EarlyExit::from(Report::new(Reason::Machine, format!("a new clone: {why}")))
@@ -348,6 +355,8 @@ impl Preparation<'_> {
                 let is_older = self.is_ancestor(&kept, &pushed)?;
                 if is_older { pushed } else { kept }
             }
+            // All of it is in the base by now.
+            (None, Some(kept)) if self.is_ancestor(&kept, &self.base.1)? => self.base.1.clone(),
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => self.base.1.clone(),
         })

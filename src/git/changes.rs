@@ -105,6 +105,16 @@ impl Default for Patience {
     }
 }
 
+/// Where the parts of a git folder are.
+#[derive(Debug)]
+pub(super) struct Parts<'p> {
+    pub objects: &'p Path,
+    /// Has the `index`.
+    pub index: &'p Folder,
+    /// Has `info/exclude`.
+    pub exclude: &'p Folder,
+}
+
 /// A look at the files of a clone.
 #[derive(Debug)]
 pub(crate) struct Files<'f> {
@@ -134,13 +144,24 @@ impl<'f> Files<'f> {
         patience: Patience,
     ) -> Result<Files<'f>, LookError> {
         let objects = git.path().join("objects");
-        let looker = Looker::new(looks, &[&objects]).map_err(LookError::Own)?;
-        let head = refs.head.oid().cloned();
-        if let Some(oid) = &head {
+        let parts = Parts { objects: &objects, index: git, exclude: git };
+        Files::of_parts(looks, &parts, work_tree, refs.head.oid(), patience)
+    }
+
+    /// The same where the parts of a git folder lie apart, as those of a worktree do.
+    pub(super) fn of_parts(
+        looks: &Path,
+        parts: &Parts<'_>,
+        work_tree: &'f Path,
+        head: Option<&Oid>,
+        patience: Patience,
+    ) -> Result<Files<'f>, LookError> {
+        let looker = Looker::new(looks, &[parts.objects]).map_err(LookError::Own)?;
+        if let Some(oid) = head {
             looker.set_head(oid).map_err(LookError::Own)?;
         }
-        copy_index(git, &looker)?;
-        Ok(Files { work_tree, looker, head, patience })
+        copy_index(parts, &looker)?;
+        Ok(Files { work_tree, looker, head: head.cloned(), patience })
     }
 
     /// Runs a git that looks at the files, and gives what it says. An index that git does not take
@@ -235,16 +256,16 @@ pub(crate) fn changes(
 
 /// Copies what git needs of a clone to tell what is changed: an index that is not there or has no
 /// beginning of one is made again.
-fn copy_index(git: &Folder, looker: &Looker) -> Result<(), LookError> {
+fn copy_index(parts: &Parts<'_>, looker: &Looker) -> Result<(), LookError> {
     // Only what is untracked depends on it.
-    if let Some(info) = git.folder("info")?
+    if let Some(info) = parts.exclude.folder("info")?
         && let Some(bytes) = info.read("exclude", limits::GIT_FILE_BYTES_MAX)?
     {
         looker.write("info/exclude", &bytes).map_err(LookError::Own)?;
     }
     // A filter is a program, and which file goes through it is what the repository says.
     looker.write("info/attributes", b"* -filter\n").map_err(LookError::Own)?;
-    let Some(mut file) = git.file("index")? else {
+    let Some(mut file) = parts.index.file("index")? else {
         return looker.write("index", b"").map_err(LookError::Own);
     };
     let copied = || -> std::io::Result<u64> {
@@ -258,7 +279,7 @@ fn copy_index(git: &Folder, looker: &Looker) -> Result<(), LookError> {
     }();
     match copied {
         Ok(bytes) if bytes > limits::INDEX_BYTES_MAX as u64 => {
-            let why = format!("{} is too large", git.path().join("index").display());
+            let why = format!("{} is too large", parts.index.path().join("index").display());
             Err(Unreadable::TooLarge(why).into())
         }
         Ok(_) => Ok(()),

@@ -235,8 +235,21 @@ impl Evidence {
         known: &[Oid],
         replacing: Replacing,
     ) -> Result<Vec<Kept>, LookError> {
+        self.keep_from(git, &clone.join(".git/objects"), of, wanted, known, replacing)
+    }
+
+    /// The same from a folder of objects, wherever it is.
+    pub fn keep_from(
+        &self,
+        git: &Git<'_>,
+        objects: &Path,
+        of: AttemptOf,
+        wanted: &[(Slot, Oid)],
+        known: &[Oid],
+        replacing: Replacing,
+    ) -> Result<Vec<Kept>, LookError> {
         debug_assert!(wanted.len() <= limits::EVIDENCE_REFS_MAX);
-        let sources = [clone.join(".git/objects")];
+        let sources = [objects.to_path_buf()];
         match self.try_keep(git, &sources, of, wanted, known, replacing) {
             Err(LookError::Own(GitError::Damaged(why) | GitError::Refused(why))) => {
                 tracing::warn!(folder = %self.folder.display(), why, "the evidence is damaged");

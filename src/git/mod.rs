@@ -24,6 +24,7 @@ pub(crate) mod mirror;
 #[cfg(test)]
 mod nasty;
 pub(crate) mod new_work;
+pub(crate) mod old_layout;
 mod patches;
 pub(crate) mod refs;
 pub(crate) mod removal;

@@ -187,7 +187,7 @@ pub(super) fn open_git(folder: &Path) -> Result<Folder, Unreadable> {
 }
 
 /// Refuses what would lead git elsewhere, or make it wait for ever, when it reads the objects.
-fn vet(git: &Folder) -> Result<(), Unreadable> {
+pub(super) fn vet(git: &Folder) -> Result<(), Unreadable> {
     const MISLEADING: [(&str, &str); 3] = [
         ("commondir", "makes git look for its objects elsewhere"),
         ("shallow", "cuts its history short"),
@@ -465,7 +465,7 @@ fn visit(
 }
 
 /// A line of a reflog: `OLD NEW NAME <MAIL> TIME ZONE\tMESSAGE`.
-fn parse_log_line(line: &[u8]) -> Option<(Oid, &[u8])> {
+pub(super) fn parse_log_line(line: &[u8]) -> Option<(Oid, &[u8])> {
     let (head, message) = match line.iter().position(|byte| *byte == b'\t') {
         Some(tab) => (&line[..tab], &line[tab + 1..]),
         None => (line, &line[line.len()..]),
@@ -504,7 +504,7 @@ fn read_stashes(git: &Folder, refs: &[Reference]) -> Result<Vec<Oid>, Unreadable
 }
 
 /// What came from remotes, and what went there.
-fn read_remote_logs(
+pub(super) fn read_remote_logs(
     git: &Folder,
     pushed: &mut BTreeSet<Oid>,
     fetched: &mut BTreeSet<Oid>,
@@ -554,7 +554,7 @@ fn read_worktrees(git: &Folder, values: &Values) -> Result<Vec<AddedWorktree>, U
     Ok(worktrees)
 }
 
-fn find_unfinished(git: &Folder) -> Result<Option<Unfinished>, Unreadable> {
+pub(super) fn find_unfinished(git: &Folder) -> Result<Option<Unfinished>, Unreadable> {
     // A rebase uses the others' marks while it is at work.
     const MARKS: [(&str, Unfinished); 7] = [
         ("rebase-merge", Unfinished::Rebase),
