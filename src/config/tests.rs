@@ -195,6 +195,9 @@ fn no_error_repeats_a_secret_and_nothing_shows_one() {
         let error = load(text, environment).expect_err(text);
         assert!(!error.contains("s3cr3t"), "{text}: {error}");
     }
+    // Too short for a mask, and not repeated all the same.
+    let error = load("GITEA_TOKEN=q z", &[]).expect_err("it has a blank");
+    assert!(error.contains("GITEA_TOKEN: it has") && !error.contains("q z"), "{error}");
     let text = "KUGETSU_CLONE_URL=https://me:s3cr3t-url@h/{path}\nGITEA_TOKEN=s3cr3t-tea\n\
                 KUGETSU_TOKEN_H=s3cr3t-host\n";
     let url = ("KUGETSU_CLONE_URL", "https://me:s3cr3t-other@h/{path}");
