@@ -5,6 +5,7 @@ use crossbeam_channel::never;
 use crate::agent::AgentSettings;
 use crate::agent::places::Places;
 use crate::agent::plan::Plan;
+use crate::failpoint;
 use crate::git::call::Git;
 use crate::git::changes::{Files, Patience};
 use crate::git::evidence::{AttemptOf, Evidence, LookError, Replacing, Slot};
@@ -52,6 +53,7 @@ fn read(settings: &AgentSettings, job: &Job, plan: &Plan) -> Result<run::Evidenc
     let wanted = wanted(after.as_ref(), elsewhere.iter().map(|r| &r.oid), &refs, &before_tips);
     let folder = &places.folder;
     evidence.keep(&git, folder, of, &wanted, &known_to_mirror, Replacing::After)?;
+    failpoint::here("evidence_kept");
     let first = first_tip(&evidence, job)?;
     let known = new_work::known_tips(&plan.branch, &plan.before, &remote, &refs);
     let question = Question {

@@ -15,7 +15,7 @@ pub(super) struct Row(
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    Row(1, "", "1", r#"{"type":"error","timestamp":1795597200000,"sessionID":"ses_X","error":{"name":"APIError","data":{"message":"Incorrect API key provided: sk-XXXX. You can find it.","statusCode":401,"isRetryable":false,"responseHeaders":{"content-type":"application/json"},"responseBody":"{\"error\": {\"message\":\"Incorrect API key provided: sk-XXXX. You can find it.\", \"code\": \"invalid_api_key\"}}","metadata":{"url":"http://127.0.0.1/v1"}}}}"#, "Auth - Login Keep Event"),
+    Row(1, "", "1", r#"{"type":"error","timestamp":1795597200000,"sessionID":"ses_X","error":{"name":"APIError","data":{"message":"Incorrect API key provided: sk-0000. You can find it.","statusCode":401,"isRetryable":false,"responseHeaders":{"content-type":"application/json"},"responseBody":"{\"error\": {\"message\":\"Incorrect API key provided: sk-0000. You can find it.\", \"code\": \"invalid_api_key\"}}","metadata":{"url":"http://127.0.0.1/v1"}}}}"#, "Auth - Login Keep Event"),
     Row(2, "", "1", r#"{"type":"error","timestamp":1795597200000,"sessionID":"ses_X","error":{"name":"APIError","data":{"message":"The model `gpt-nope` does not exist or you do not have access to it.","statusCode":404}}}"#, "Model - Person Keep Event"),
     Row(3, "", "1", r#"{"type":"error","sessionID":"ses_X","error":{"name":"APIError","data":{"message":"Your organization has disabled access.","statusCode":403}}}"#, "Auth - Login Keep Event"),
     Row(4, "", "1", r#"{"type":"error","sessionID":"ses_X","error":{"name":"UnknownError","data":{"message":"Unexpected server error. Check server logs for details.","ref":"err_X"}}}"#, "Model - Nothing Keep Event"),

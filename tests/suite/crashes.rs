@@ -59,11 +59,14 @@ const fn row(
 const PUT_BACK: &[&str] = &["shutdown", "done"];
 const TAKEN_OVER: &[&str] = &["done"];
 const LOST: &[&str] = &["lost", "done"];
+const LOST_THEN_PUT_BACK: &[&str] = &["lost", "shutdown", "done"];
 const NOT_STARTED: &[&str] = &["start_failed", "done"];
 
 /// A worker dies, and lets nothing start or leaves its agent to the shim.
 const WORKER: &[Row] = &[
     row("claimed", Agent::Works, PUT_BACK, 1..=1),
+    row("mirror_unfinished", Agent::Works, PUT_BACK, 1..=1),
+    row("mirror_fetched", Agent::Works, PUT_BACK, 1..=1),
     row("clone_unfinished", Agent::Works, PUT_BACK, 1..=1),
     row("worktree_added", Agent::Works, PUT_BACK, 1..=1),
     row("worktree_made", Agent::Works, PUT_BACK, 1..=1),
@@ -76,6 +79,7 @@ const WORKER: &[Row] = &[
     row("before_gate", Agent::Works, PUT_BACK, 1..=1),
     row("gate_opened", Agent::Works, TAKEN_OVER, 1..=1),
     row("agent_ended", Agent::Works, TAKEN_OVER, 1..=1),
+    row("evidence_kept", Agent::Works, TAKEN_OVER, 1..=1),
     row("before_finish", Agent::Works, TAKEN_OVER, 1..=1),
 ];
 
@@ -126,6 +130,8 @@ const BOTH: &[Row] = &[
     row("agent_reaped,agent_ended", Agent::Works, LOST, 2..=2),
     row("before_record,agent_ended", Agent::Works, LOST, 2..=2),
     row("recorded,agent_ended", Agent::Works, TAKEN_OVER, 1..=1),
+    // The next attempt, in the clone that was used.
+    row("gate_opened,agent_spawned,before_kept", Agent::Hangs, LOST_THEN_PUT_BACK, 1..=2),
 ];
 
 /// The job has ended: nobody takes it over.
@@ -139,6 +145,7 @@ const LAUNCHED: &[Row] = &[
     row("run_recorded", Agent::Works, PUT_BACK, 1..=1),
     row("gate_opened", Agent::Works, TAKEN_OVER, 1..=1),
     row("agent_ended", Agent::Works, TAKEN_OVER, 1..=1),
+    row("evidence_kept", Agent::Works, TAKEN_OVER, 1..=1),
     row("before_finish", Agent::Works, TAKEN_OVER, 1..=1),
     row("gate_opened,agent_spawned", Agent::Hangs, LOST, 1..=2),
 ];

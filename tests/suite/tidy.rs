@@ -138,7 +138,8 @@ fn every_key_of_the_readme_is_a_key() {
 #[test]
 fn every_place_to_die_at_is_died_at() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests = fs::read_to_string(root.join("tests/suite/crashes.rs")).expect("a text");
+    let text = |name: &str| fs::read_to_string(root.join(name)).expect("a text");
+    let tests = text("tests/suite/crashes.rs") + &text("tests/suite/upgrade.rs");
     let mut places = 0;
     for (path, text) in files("src", "rs") {
         for call in text.split("failpoint::here(\"").skip(1) {
