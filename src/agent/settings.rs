@@ -73,6 +73,8 @@ pub struct AgentSettings {
     /// What agents are given in their environment, what is kept from them, and what no detail of a
     /// job may hold.
     pub secrets: Secrets,
+    /// How long logs are kept that nobody adds to any more, in milliseconds; `None` is for ever.
+    pub log_retention_ms: Option<u64>,
     /// The program whose verb `shim` is the shim: `kugetsu`. Not set otherwise it is the program
     /// that runs, so another one than kugetsu says where that is.
     pub shim: PathBuf,

@@ -3,16 +3,17 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 use crossbeam_channel::never;
 
 use crate::agent::AgentExecutor;
 use crate::git::call::Git;
-use crate::git::evidence::Evidence;
 use crate::git::lock::RepositoryLock;
 use crate::git::trouble::GitError;
 use crate::git::{looker, mirror, removal};
-use crate::job::limits;
+use crate::job::{JobId, limits};
+use crate::time::{Clock, SystemClock, Timestamp};
 
 impl AgentExecutor {
     /// Tries what a job needs of the machine: room and files where kugetsu and its agents write,
@@ -40,9 +41,30 @@ impl AgentExecutor {
         for why in removal::finish_removals(&self.settings.worktrees()) {
             tracing::warn!("cannot go on with the removal of a clone: {why}");
         }
+        if let Err(error) = self.remove_old_logs() {
+            tracing::warn!(%error, "cannot look at the logs");
+        }
         if let Err(error) = self.pack_mirrors() {
             tracing::warn!(%error, "cannot look at the mirrors");
         }
+    }
+
+    /// Removes logs of jobs to which nobody has added for so long. That of a job with a run stays.
+    fn remove_old_logs(&self) -> io::Result<()> {
+        let Some(retention_ms) = self.settings.log_retention_ms else { return Ok(()) };
+        let now = SystemClock.now();
+        for entry in fs::read_dir(self.settings.home.join("logs"))?.take(limits::ENTRIES_READ_MAX) {
+            let entry = entry?;
+            let Some(job) = entry.file_name().to_str().and_then(job_of_log) else { continue };
+            let modified = entry.metadata()?.modified()?.duration_since(SystemTime::UNIX_EPOCH);
+            let ms = modified.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+            let is_old = now.ms_since(Timestamp(ms)) > retention_ms;
+            if is_old && self.run_folders(job).is_empty() {
+                tracing::info!(%job, "removing a log to which nobody added for long");
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn pack_mirrors(&self) -> io::Result<()> {
@@ -65,6 +87,11 @@ impl AgentExecutor {
         }
         Ok(())
     }
+}
+
+/// The job whose agents wrote a log, by its name.
+fn job_of_log(name: &str) -> Option<JobId> {
+    name.strip_prefix("dev-")?.strip_suffix(".log")?.parse().ok()
 }
 
 /// A file of some size, and a few files more: both bytes and inodes run out.

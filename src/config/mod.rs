@@ -266,6 +266,7 @@ impl Config {
             sandbox_write: self.sandbox_write.clone(),
             network_attempts: self.network_attempts,
             network_delay_ms: self.network_delay_ms,
+            log_retention_ms: self.log_retention_ms,
             network_pause_ms: self.policy.backoff_ms_first,
             tokens: self.all_tokens(),
             gitea_host: self.gitea_host.clone(),
