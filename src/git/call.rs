@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use crate::executor::Stop;
+use crate::git::address;
 use crate::git::environment::{self, ENVIRONMENT, SETTINGS};
 use crate::git::running::{self, Ended, Interrupted, Limits, Part, Sink};
 use crate::git::trouble::{self, Failure, GitError, Talk};
@@ -312,7 +313,7 @@ impl<'g> Call<'g> {
     /// Arguments for a log: an address may hold a password.
     fn shown_arguments(&self) -> String {
         let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
-        trouble::without_passwords(&words.join(" "))
+        address::without_passwords(&words.join(" "))
     }
 
     fn into_part(self) -> io::Result<Part> {

@@ -9,12 +9,16 @@ use std::process::Command;
 use crate::job::limits;
 
 /// What every git is told. A user's own settings, `core.hooksPath` above all, give way to these.
-pub(super) const SETTINGS: [(&str, &str); 13] = [
+pub(super) const SETTINGS: [(&str, &str); 16] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.alternateRefsCommand", ""),
     ("core.askPass", ""),
     ("core.pager", "cat"),
+    // A split index and a skipped sum make, together, an index that git itself cannot read.
+    ("core.splitIndex", "false"),
+    ("core.untrackedCache", "false"),
+    ("index.skipHash", "false"),
     ("core.editor", "true"),
     ("credential.interactive", "false"),
     ("commit.gpgSign", "false"),
@@ -156,6 +160,16 @@ pub(super) fn patient_ssh(own: &str) -> String {
         true => format!("{own} {}", ssh_options()),
         false => own.into(),
     }
+}
+
+/// The ssh command that users set for themselves. Where only `GIT_SSH` is set, that is it: git would
+/// prefer ours to it.
+pub(super) fn own_ssh_command() -> Option<String> {
+    let value = |wanted: &str| {
+        let (_, value) = std::env::vars_os().find(|(name, _)| name == wanted)?;
+        value.into_string().ok().filter(|value| !value.is_empty())
+    };
+    value("GIT_SSH_COMMAND").or_else(|| Some(shell_words::quote(&value("GIT_SSH")?).into_owned()))
 }
 
 /// Takes variables of git out of a command's environment, but for those that users choose for

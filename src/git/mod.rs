@@ -5,23 +5,34 @@
 //! References are named in full: a short name like `origin/main` means whatever somebody's tag or
 //! branch of that name makes it mean.
 
+pub(crate) mod address;
 pub(crate) mod call;
 pub(crate) mod changes;
+pub(crate) mod clone;
+pub(crate) mod credentials;
+mod disk;
 pub(crate) mod environment;
 pub(crate) mod evidence;
-pub(crate) mod fingerprint;
+mod fingerprint;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod folder;
+mod health;
+pub(crate) mod lock;
 pub(crate) mod looker;
+pub(crate) mod mirror;
+#[cfg(test)]
+mod nasty;
 pub(crate) mod new_work;
 mod patches;
 pub(crate) mod refs;
 pub(crate) mod removal;
 pub(crate) mod running;
-pub(crate) mod trouble;
-pub(crate) mod unsaved;
-
 #[cfg(test)]
 mod trial;
+pub(crate) mod trouble;
+pub(crate) mod unsaved;
+pub(crate) mod version;
 
 use std::fmt;
 use std::str::FromStr;

@@ -438,7 +438,13 @@ mod tests {
         let answer = run(vec![shell(&script)], Sink::Kept(10), &stop, &within(60_000));
         assert!(matches!(answer, Err(Interrupted::Stopped(Stop::Cancel))), "{answer:?}");
         teller.join().expect("it told");
-        File::open(held).expect("it was made").try_lock().expect("nobody lives to hold it");
+        // It was killed; the kernel may need a moment to bury it.
+        let give_up = time::monotonic() + Duration::from_secs(60);
+        let held = File::open(held).expect("it was made");
+        while held.try_lock().is_err() {
+            assert!(time::monotonic() < give_up, "somebody lives to hold it");
+            time::pause(Duration::from_millis(5));
+        }
     }
 
     #[test]

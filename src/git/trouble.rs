@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::executor::Stop;
+use crate::git::address::without_passwords;
 use crate::git::running::Said;
 
 /// Why git did not do it. The words name what was tried, and hold no password.
@@ -247,7 +248,9 @@ const LOGIN: [&str; 17] = [
 ];
 
 /// What a later try will not mend.
-const FINAL: [&str; 20] = [
+const FINAL: [&str; 22] = [
+    "mismatched algorithms",
+    "repository's object format",
     "epository not found",
     "epository does not exist",
     "' not found",
@@ -464,36 +467,6 @@ fn advice(stderr: &str) -> &'static str {
         ("No space left on device", " (blocks or inodes: see `df -h` and `df -i`)"),
     ];
     TABLE.iter().find(|(words, _)| stderr.contains(words)).map_or("", |(_, advice)| advice)
-}
-
-/// The same text without the user and password, or the token, that an address may hold:
-/// `https://user:password@host`, `https://host/?private_token=x`.
-pub(crate) fn without_passwords(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + "://".len());
-        masked.push_str(before);
-        let is_end = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '<' | '>' | '`');
-        let (address, beyond) = after.split_at(after.find(is_end).unwrap_or(after.len()));
-        let (authority, path) =
-            address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
-        match authority.rsplit_once('@') {
-            // The user of an ssh address is no secret.
-            Some((user, _)) if !user.contains(':') && before.ends_with("ssh://") => {
-                masked.push_str(authority);
-            }
-            Some((_, host)) => masked.push_str(&format!("…@{host}")),
-            None => masked.push_str(authority),
-        }
-        match path.split_once('?') {
-            Some((path, _)) => masked.push_str(&format!("{path}?…")),
-            None => masked.push_str(path),
-        }
-        rest = beyond;
-    }
-    masked.push_str(rest);
-    masked
 }
 
 #[cfg(test)]

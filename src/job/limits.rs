@@ -252,3 +252,17 @@ pub const REMOVE_DEPTH_MAX: usize = 64;
 pub const REMOVE_BATCH_MAX: usize = 10_000;
 /// Names that are tried for a folder that is being removed.
 pub const REMOVE_NAMES_MAX: usize = 1_000;
+/// Longest first fetch of a repository.
+pub const GIT_FIRST_FETCH_MS_MAX: u64 = 30 * 60_000;
+/// Most that may be said of a repository's references, in bytes.
+pub const GIT_REFERENCES_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Packs of a mirror from which on it is tidied up.
+pub const MIRROR_PACKS_MAX: usize = 40;
+/// How long a file system may take to put on disk what was written to it.
+pub const SYNC_MS_MAX: u64 = 60_000;
+/// Longest filling of a clone's tree.
+pub const CHECKOUT_MS_MAX: u64 = 10 * 60_000;
+/// Largest pack that a new clone gets from an issue's evidence, in bytes.
+pub const CLONE_PACK_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Damaged clones of one issue that are kept beside it.
+pub const CLONES_SET_ASIDE_MAX: u32 = 20;

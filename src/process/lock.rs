@@ -20,7 +20,14 @@ use crate::time::{self, Timestamp};
 /// A lock that this process holds until it drops it or ends.
 #[derive(Debug)]
 pub struct Held {
-    _file: File,
+    file: File,
+}
+
+impl Held {
+    /// The file. Whoever inherits it holds the lock too, until the last of them ends.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 /// Who holds a lock.
@@ -82,7 +89,7 @@ fn sign(mut file: File, now: Timestamp) -> io::Result<Held> {
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(text.as_bytes())?;
-    Ok(Held { _file: file })
+    Ok(Held { file })
 }
 
 /// Looks whether the lock is held, without taking it.

@@ -18,14 +18,13 @@ impl Place {
         let nothing = File::open("/dev/null").expect("it is there");
         let place = Place { folder, nothing, stop: never() };
         let path = place.path("r.git");
+        place.init(&path);
         place
-            .git()
-            .call_nowhere("init")
-            .args(["-q", "--bare"])
-            .arg(path)
-            .run()
-            .expect("a repository");
-        place
+    }
+
+    fn init(&self, folder: &Path) {
+        let init = self.git().call_nowhere("init").env("GIT_DEFAULT_HASH", "sha1");
+        init.args(["-q", "--bare"]).arg(folder).run().expect("a repository");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -103,7 +102,14 @@ fn a_file_size_is_kept() {
 fn pipes_blame_whoever_broke_them() {
     let place = Place::new();
     let other = place.path("o.git");
-    place.git().call_nowhere("init").args(["-q", "--bare"]).arg(&other).run().expect("another");
+    place
+        .git()
+        .call_nowhere("init")
+        .env("GIT_DEFAULT_HASH", "sha1")
+        .args(["-q", "--bare"])
+        .arg(&other)
+        .run()
+        .expect("another");
     let blob = place.call("hash-object").args(["-w", "--stdin"]).input("hello\n").text();
     let blob = blob.expect("an object");
     let pack =

@@ -258,6 +258,14 @@ fn a_remote_that_says_no() {
             ),
             ("git: 'remote-https' is not a git command. See 'git --help'.", Refused),
             ("fatal: transport 'ext' not allowed", Refused),
+            (
+                "fatal: mismatched algorithms: client sha1; server sha256\nfatal: the remote end hung up unexpectedly",
+                Refused,
+            ),
+            (
+                "fatal: Server does not support this repository's object format\nfatal: the remote end hung up unexpectedly",
+                Refused,
+            ),
             ("fatal: protocol error: bad line length character: Welc", Refused),
             ("fatal: couldn't find remote ref refs/heads/x", Refused),
         ],
@@ -386,26 +394,4 @@ fn what_git_says_and_what_to_do_about_it() {
         );
     }
     assert_eq!(said(&"x".repeat(1000)).len(), LINE_CHARS_MAX);
-}
-
-#[test]
-fn passwords_are_not_repeated() {
-    for (text, masked) in [
-        (
-            "fatal: unable to access 'https://me:secret@h/o/r.git/': no",
-            "fatal: unable to access 'https://…@h/o/r.git/': no",
-        ),
-        ("https://token@h/x and https://a:b@i/y", "https://…@h/x and https://…@i/y"),
-        ("'https://a:p@ss@h:8443/x'", "'https://…@h:8443/x'"),
-        ("https://h/x?private_token=abc'", "https://h/x?…'"),
-        ("https://h?token=abc", "https://h?…"),
-        ("see https://h/a@b", "see https://h/a@b"),
-        ("ssh://git@h/x", "ssh://git@h/x"),
-        ("ssh://git:pw@h/x", "ssh://…@h/x"),
-        ("git@h:o/r", "git@h:o/r"),
-        ("://", "://"),
-        ("nothing", "nothing"),
-    ] {
-        assert_eq!(without_passwords(text), masked);
-    }
 }
