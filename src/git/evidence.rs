@@ -255,7 +255,8 @@ impl Evidence {
         Ok(commits)
     }
 
-    /// What does not fit to what is there already is brought whole, which mends that too.
+    /// What does not fit to what should be there already is brought whole, which mends that too:
+    /// only a clone that cannot give all of it is to blame.
     fn transfer(
         &self,
         git: &Git<'_>,
@@ -264,10 +265,10 @@ impl Evidence {
         known: &[Oid],
     ) -> Result<(), LookError> {
         match self.transfer_pack(git, looker, oids, known) {
-            Err(GitError::Damaged(why) | GitError::Refused(why)) if is_of_receiver(&why) => {
-                if is_unsound(&why) {
-                    return Err(Unreadable::Hostile(why).into());
-                }
+            Err(GitError::Damaged(why) | GitError::Refused(why)) if is_unsound(&why) => {
+                Err(Unreadable::Hostile(why).into())
+            }
+            Err(GitError::Damaged(why) | GitError::Refused(why)) if !known.is_empty() => {
                 tracing::warn!(why, "a pack does not fit; all is brought");
                 self.transfer_pack(git, looker, oids, &[]).map_err(LookError::of_clone)
             }
@@ -447,14 +448,10 @@ impl Evidence {
     }
 }
 
-/// Whether it was the git that took a pack that complained, not the one that made it.
-fn is_of_receiver(why: &str) -> bool {
-    why.starts_with("git index-pack")
-}
-
-/// Whether the contents of an object were found to be such as git refuses to work with.
+/// Whether the git that takes a pack found an object to be such as git refuses to work with.
 fn is_unsound(why: &str) -> bool {
-    why.contains("error: object ") || why.contains("fsck error")
+    let is_of_receiver = why.starts_with("git index-pack");
+    is_of_receiver && (why.contains("error: object ") || why.contains("fsck error"))
 }
 
 fn own(unreadable: &Unreadable) -> LookError {

@@ -82,6 +82,7 @@ a new root and work | | git checkout -q --orphan mine; git commit -qm all; git b
 stash | | echo 1 > README; git stash -q | nothing stash 1
 stash of what is untracked | | echo 1 > new; git stash -q -u | nothing stash 1
 stash of what is staged | | echo 1 > README; git add README; git stash -q | nothing stash 1
+stash of what was staged and taken back | | echo 1 > README; git add README; git show HEAD:README > README; git stash -q | nothing stash 1
 two stashes | | echo 1 > README; git stash -q; echo 2 > README; git stash -q | nothing stash 2
 a stash of before | echo 1 > README; git stash -q | : | nothing
 a stash dropped | | echo 1 > README; git stash -q; git stash drop -q | nothing
