@@ -86,6 +86,11 @@ fn the_default_branch_is_the_remote_s_of_now() {
     assert_eq!(base(&state, None), "main");
     place.upstream("checkout -q --detach trunk");
     assert_eq!(default_of(&place.refresh().expect("a fetch")), Some("trunk"));
+    // Two branches have a commit that the one known from before has not.
+    place.upstream("checkout -q -b alpha main");
+    place.commit("d", "1");
+    place.upstream("checkout -q -b beta");
+    assert_eq!(default_of(&place.refresh().expect("a fetch")), Some("beta"));
     place.upstream("checkout -q --detach main");
     place.commit("c", "1");
     assert_eq!(default_of(&place.refresh().expect("a fetch")), None, "it is on no branch");
@@ -181,7 +186,13 @@ fn spoil(mirror: &Path, end: &str, how: impl Fn(&fs::File)) {
 #[test]
 fn a_damaged_mirror_is_fetched_anew() {
     type Damage = fn(&Path);
-    let cases: [(&str, Damage); 11] = [
+    let cases: [(&str, Damage); 12] = [
+        ("index of another pack", |mirror| {
+            spoil(mirror, ".idx", |file| {
+                let length = file.metadata().expect("it is there").len();
+                file.write_all_at(&[7; 20], length - 40).expect("it is ours");
+            });
+        }),
         ("empty HEAD", |mirror| fs::write(mirror.join("HEAD"), "").expect("a file")),
         ("zeroed HEAD", |mirror| fs::write(mirror.join("HEAD"), [0; 20]).expect("a file")),
         ("empty config", |mirror| fs::write(mirror.join("config"), "").expect("a file")),
@@ -206,6 +217,9 @@ fn a_damaged_mirror_is_fetched_anew() {
         let tip = place.commit("a", "1");
         place.refresh().expect("a mirror");
         damage(&place.mirror());
+        // These three are for git to find.
+        let is_for_git = matches!(name, "odd config" | "empty reference" | "no refs");
+        assert_eq!(health::look(&place.mirror()).is_ok(), is_for_git, "{name}");
         let state = place.refresh().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(state.heads.get(&branch("main")), Some(&tip), "{name}");
         git_in(&place.mirror(), "fsck --full");
