@@ -17,8 +17,9 @@ use crate::git::evidence::LookError;
 use crate::git::fingerprint::Fingerprint;
 use crate::git::folder::{Folder, Kind, Next, Reach, Seen, Unreadable, walk};
 use crate::git::looker::Looker;
-use crate::git::refs::{self, CloneRefs};
+use crate::git::refs::CloneRefs;
 use crate::git::trouble::{self, GitError};
+use crate::git::vet;
 use crate::job::limits;
 
 /// How a file differs from the last commit.
@@ -132,7 +133,7 @@ impl<'f> Files<'f> {
         refs: &CloneRefs,
         patience: Patience,
     ) -> Result<Files<'f>, LookError> {
-        Files::of(looks, &refs::open_git(clone)?, clone, refs, patience)
+        Files::of(looks, &vet::open_git(clone)?, clone, refs, patience)
     }
 
     /// The same for a git folder that lies elsewhere, as a submodule's does.

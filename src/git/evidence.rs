@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -19,10 +18,13 @@ use std::path::{Path, PathBuf};
 use crate::git::Oid;
 use crate::git::call::Git;
 use crate::git::folder::{Folder, Unreadable};
+use crate::git::kept::{OWN, parse_kept};
 use crate::git::looker::{self, Looker};
 use crate::git::refs;
 use crate::git::trouble::{self, GitError};
 use crate::job::{JobId, limits};
+
+pub(crate) use crate::git::kept::{AttemptOf, Kept, Slot};
 
 /// Why a look at a clone, or at what was kept of it, gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,71 +61,6 @@ impl LookError {
             GitError::Damaged(why) | GitError::Refused(why) => Unreadable::NoClone(why).into(),
         }
     }
-}
-
-/// What a kept commit was for an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Slot {
-    /// The tip of the branch after it.
-    Tip,
-    /// Work that is not on the branch after it.
-    Elsewhere(u32),
-    /// The tip of the branch before it.
-    BeforeBranch,
-    /// Another tip of before.
-    Before(u32),
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Slot::Tip => f.write_str("tip"),
-            Slot::Elsewhere(number) => write!(f, "elsewhere/{number}"),
-            Slot::BeforeBranch => f.write_str("before/branch"),
-            Slot::Before(number) => write!(f, "before/{number}"),
-        }
-    }
-}
-
-impl Slot {
-    fn parse(text: &str) -> Option<Slot> {
-        match text.split_once('/') {
-            None if text == "tip" => Some(Slot::Tip),
-            Some(("before", "branch")) => Some(Slot::BeforeBranch),
-            Some(("before", number)) => number.parse().ok().map(Slot::Before),
-            Some(("elsewhere", number)) => number.parse().ok().map(Slot::Elsewhere),
-            None | Some(_) => None,
-        }
-    }
-}
-
-/// An attempt of a job, as references name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AttemptOf {
-    pub job: JobId,
-    pub attempt: u32,
-}
-
-impl AttemptOf {
-    /// The reference of a slot, in full.
-    pub fn reference(self, slot: Slot) -> String {
-        format!("{}{slot}", self.prefix())
-    }
-
-    fn prefix(self) -> String {
-        format!("{OWN}{}/{}/", self.job.0, self.attempt)
-    }
-}
-
-/// Where all references of kugetsu's own begin.
-const OWN: &str = "refs/kugetsu/";
-
-/// A commit that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
-    pub of: AttemptOf,
-    pub slot: Slot,
-    pub oid: Oid,
 }
 
 /// Which references an attempt's new ones take the place of.
@@ -331,7 +268,8 @@ impl Evidence {
         Ok(commits)
     }
 
-    /// What does not fit to what is there already is brought whole, which mends that too.
+    /// What does not fit to what should be there already is brought whole, which mends that too:
+    /// only a clone that cannot give all of it is to blame.
     fn transfer(
         &self,
         git: &Git<'_>,
@@ -340,10 +278,10 @@ impl Evidence {
         known: &[Oid],
     ) -> Result<(), LookError> {
         match self.transfer_pack(git, looker, oids, known) {
-            Err(GitError::Damaged(why) | GitError::Refused(why)) if is_of_receiver(&why) => {
-                if is_unsound(&why) {
-                    return Err(Unreadable::Hostile(why).into());
-                }
+            Err(GitError::Damaged(why) | GitError::Refused(why)) if is_unsound(&why) => {
+                Err(Unreadable::Hostile(why).into())
+            }
+            Err(GitError::Damaged(why) | GitError::Refused(why)) if !known.is_empty() => {
                 tracing::warn!(why, "a pack does not fit; all is brought");
                 self.transfer_pack(git, looker, oids, &[]).map_err(LookError::of_clone)
             }
@@ -523,14 +461,10 @@ impl Evidence {
     }
 }
 
-/// Whether it was the git that took a pack that complained, not the one that made it.
-fn is_of_receiver(why: &str) -> bool {
-    why.starts_with("git index-pack")
-}
-
-/// Whether the contents of an object were found to be such as git refuses to work with.
+/// Whether the git that takes a pack found an object to be such as git refuses to work with.
 fn is_unsound(why: &str) -> bool {
-    why.contains("error: object ") || why.contains("fsck error")
+    let is_of_receiver = why.starts_with("git index-pack");
+    is_of_receiver && (why.contains("error: object ") || why.contains("fsck error"))
 }
 
 fn own(unreadable: &Unreadable) -> LookError {
@@ -542,14 +476,6 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
     }
-}
-
-fn parse_kept(name: &str, oid: Oid) -> Option<Kept> {
-    let mut parts = name.strip_prefix(OWN)?.splitn(3, '/');
-    let job = JobId(parts.next()?.parse().ok()?);
-    let attempt = parts.next()?.parse().ok()?;
-    let slot = Slot::parse(parts.next()?)?;
-    Some(Kept { of: AttemptOf { job, attempt }, slot, oid })
 }
 
 /// The commits that objects of a git folder are, or that tags stand for.

@@ -157,6 +157,24 @@ fn what_is_unsound_is_not_taken() {
 }
 
 #[test]
+fn what_the_mirror_lost_comes_from_the_clone() {
+    let trial = Trial::new();
+    trial.run("c x 1");
+    let wanted = [(Slot::Tip, trial.oid("HEAD"))];
+    let known = [trial.oid("HEAD~1"), trial.oid("HEAD~2")];
+    trial.run("rm -rf $T/mirror.git/objects; git init -q --bare $T/mirror.git");
+    let nowhere = "0123456789012345678901234567890123456789".parse().unwrap();
+    for known in [&known[..], &[nowhere], &[]] {
+        let kept =
+            trial.evidence().keep(&trial.git(), &trial.clone(), OF, &wanted, known, Replacing::All);
+        assert_eq!(kept.unwrap().len(), 1);
+        let tip = &wanted[0].1;
+        trial.run(&format!("git --git-dir=$T/evidence/x.git rev-list --objects {tip}"));
+        trial.run("rm -rf $T/evidence");
+    }
+}
+
+#[test]
 fn many_packs_become_one() {
     let trial = Trial::new();
     for number in 0..3 {

@@ -13,11 +13,12 @@ pub(crate) mod credentials;
 mod disk;
 pub(crate) mod environment;
 pub(crate) mod evidence;
-pub(crate) mod fingerprint;
+mod fingerprint;
 #[cfg(test)]
 mod fixture;
 pub(crate) mod folder;
 mod health;
+mod kept;
 pub(crate) mod lock;
 pub(crate) mod looker;
 pub(crate) mod mirror;
@@ -29,11 +30,14 @@ mod patches;
 pub(crate) mod refs;
 pub(crate) mod removal;
 pub(crate) mod running;
+mod tree_diff;
 #[cfg(test)]
 mod trial;
 pub(crate) mod trouble;
+mod unfinished;
 pub(crate) mod unsaved;
 pub(crate) mod version;
+mod vet;
 
 use std::fmt;
 use std::str::FromStr;

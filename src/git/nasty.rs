@@ -153,6 +153,20 @@ const ENVIRONMENT: [(&str, &str); 27] = [
 
 #[test]
 fn the_same_under_a_nasty_configuration() {
+    run_again(&["git::call::", "git::mirror::", "git::clone::"]);
+}
+
+#[test]
+fn the_same_of_what_was_done_under_a_nasty_configuration() {
+    run_again(&["git::evidence::", "git::changes::", "git::new_work::", "git::unsaved::"]);
+}
+
+#[test]
+fn the_same_of_plants_under_a_nasty_configuration() {
+    run_again(&["git::refs::"]);
+}
+
+fn run_again(tests: &[&str]) {
     let place = tempfile::tempdir().expect("a folder");
     let path = |name: &str| place.path().join(name);
     let text = CONFIGURATION.replace("PLACE", place.path().to_str().expect("it is UTF-8"));
@@ -171,7 +185,8 @@ fn the_same_under_a_nasty_configuration() {
         program(&format!("hooks/{hook}"), &planted);
     }
     let output = command(std::env::current_exe().expect("a test is a program"))
-        .args(["git::call::", "git::mirror::", "git::clone::", "--test-threads=2"])
+        .args(tests)
+        .arg("--test-threads=2")
         .env("GIT_CONFIG_GLOBAL", path("config"))
         .env("GIT_CONFIG_SYSTEM", path("config"))
         .env("GIT_ASKPASS", path("planted"))

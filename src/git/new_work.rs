@@ -219,7 +219,7 @@ fn judge_commits(
 ) -> Result<BranchOutcome, LookError> {
     let (tree_after, tree_base) = (trees.get(after)?, trees.get(question.base)?);
     // Nothing is compared in full before it is known to be within bounds.
-    let paths = comparison.paths(&oids_of(commits))?;
+    let paths = comparison.paths(commits)?;
     let mut is_on_newer_base = false;
     if growth != Growth::Only
         && let Some(fork) = comparison.merge_base(after, question.base)?
@@ -261,10 +261,6 @@ fn updated_if(is_on_newer_base: bool) -> BranchOutcome {
         true => BranchOutcome::Updated,
         false => BranchOutcome::Nothing,
     }
-}
-
-pub(super) fn oids_of(commits: &[Commit]) -> Vec<&Oid> {
-    commits.iter().map(|commit| &commit.oid).collect()
 }
 
 /// How many commits have patches that the others do not have. Merges count only where nothing else
@@ -310,7 +306,7 @@ fn alike<'o>(
         return Ok(BTreeSet::new());
     }
     // A patch can only be the same if it changes the same files.
-    let their_paths = comparison.paths(&oids_of(theirs))?;
+    let their_paths = comparison.paths(theirs)?;
     let by_paths: BTreeSet<&Paths> = ours.iter().map(|oid| &paths[*oid]).collect();
     let candidates: Vec<&Oid> =
         their_paths.iter().filter(|(_, p)| by_paths.contains(p)).map(|(oid, _)| oid).collect();
@@ -364,7 +360,7 @@ fn judge_elsewhere(
         if commits.is_empty() {
             continue;
         }
-        let paths = comparison.paths(&oids_of(&commits))?;
+        let paths = comparison.paths(&commits)?;
         let commits = count_fresh(comparison, &commits, &paths, oid, &others)?;
         if commits > 0 {
             let is_ahead_of_branch = comparison.is_ancestor(branch, oid)?;
@@ -422,6 +418,9 @@ pub(crate) fn diff(
     tip: &Oid,
     kind: DiffKind,
 ) -> Result<Vec<u8>, LookError> {
+    // Git gathers all paths before it says the first.
+    let comparison = Comparison { git, folder: evidence.folder(), looks: evidence.looks() };
+    comparison.paths_between(base, tip)?;
     let options: &[&str] = match kind {
         DiffKind::Text => &["-p", "--full-index"],
         DiffKind::Stat => &["--stat=100"],

@@ -82,6 +82,7 @@ a new root and work | | git checkout -q --orphan mine; git commit -qm all; git b
 stash | | echo 1 > README; git stash -q | nothing stash 1
 stash of what is untracked | | echo 1 > new; git stash -q -u | nothing stash 1
 stash of what is staged | | echo 1 > README; git add README; git stash -q | nothing stash 1
+stash of what was staged and taken back | | echo 1 > README; git add README; git show HEAD:README > README; git stash -q | nothing stash 1
 two stashes | | echo 1 > README; git stash -q; echo 2 > README; git stash -q | nothing stash 2
 a stash of before | echo 1 > README; git stash -q | : | nothing
 a stash dropped | | echo 1 > README; git stash -q; git stash drop -q | nothing
@@ -231,4 +232,104 @@ fn verdicts() {
 #[test]
 fn verdicts_of_later_attempts() {
     check_all(LATER_ATTEMPTS);
+}
+
+/// A tree of ten thousand million paths, in ten objects.
+const BOMB: &str = "
+    o=$(echo x | git hash-object -w --stdin); t=blob; m=100644
+    for level in 1 2 3 4 5 6 7 8 9 10; do
+        o=$(for n in 0 1 2 3 4 5 6 7 8 9; do printf '%s %s %s\\tf%s\\n' $m $t $o $n; done | git mktree)
+        t=tree; m=040000
+    done
+    bomb() { git update-ref refs/heads/issue-1 $(git commit-tree -m bomb -p HEAD $o); }
+    side() { git update-ref refs/heads/mine $(git commit-tree -m bomb -p HEAD $o); }
+    many() { git fast-import --quiet --force <<EOF
+$(seq 5001 | while read n; do printf 'commit refs/heads/issue-1\\ncommitter a <a@b> %s +0000\\ndata 1\\nx\\n' $n; test $n != 1 || echo \"from $(git rev-parse HEAD)\"; printf 'M 644 inline f\\ndata <<E\\n%s\\nE\\n\\n' $n; done)
+EOF
+    }
+";
+
+/// What is too large to be compared is said to be, and nothing is guessed.
+#[test]
+fn what_is_too_large_is_not_judged() {
+    for script in ["bomb", "c x 1; bomb", "side", "bomb; up u 1; git fetch -q", "many"] {
+        let trial = Trial::new();
+        let (first, tips) = keep_before(&trial, 1);
+        trial.run(&format!("{BOMB}\n{script}"));
+        let said = judge_now(&trial, 1, &first, &tips);
+        let is_too_large =
+            matches!(said, Err(LookError::Clone(crate::git::folder::Unreadable::TooLarge(_))));
+        assert!(is_too_large, "{script}: {said:?}");
+    }
+}
+
+/// One that was there before is not compared either.
+#[test]
+fn what_was_too_large_before_holds_nobody_up() {
+    let trial = Trial::new();
+    trial.run(&format!("{BOMB}\nbomb"));
+    let (first, tips) = keep_before(&trial, 1);
+    trial.run(
+        "up u 1; git fetch -q; t=$(git mktree </dev/null); \
+         c=$(git commit-tree -m m -p issue-1 -p origin/main $t); \
+         git update-ref refs/heads/issue-1 $c",
+    );
+    let said = judge_now(&trial, 1, &first, &tips);
+    assert!(said.is_ok() || matches!(said, Err(LookError::Clone(_))), "{said:?}");
+}
+
+/// `branch of the remote | before | fetched by the clone | pushed by the clone | known`.
+#[test]
+fn what_others_have() {
+    let oid = |digit: char| -> Oid { digit.to_string().repeat(40).parse().unwrap() };
+    let oids = |digits: &str| digits.chars().map(oid).collect::<BTreeSet<Oid>>();
+    for (name, at, before, fetched, pushed, expected) in [
+        ("main", 'a', 'b', "", "", "a"),
+        ("main", 'a', 'b', "", "a", ""),
+        ("main", 'a', 'b', "ac", "", "ac"),
+        ("main", 'a', 'b', "ac", "a", "c"),
+        ("issue-1", 'a', 'a', "", "", "a"),
+        ("issue-1", 'a', 'b', "", "", ""),
+        ("issue-1", 'a', 'b', "a", "", "a"),
+        ("issue-1", 'a', 'b', "a", "a", ""),
+        ("issue-1", 'a', 'a', "", "a", ""),
+        ("issue-10", 'a', 'b', "", "", "a"),
+        ("main", 'a', 'b', "0", "", "a"),
+    ] {
+        let clone = CloneRefs {
+            head: crate::git::refs::Head::Detached(oid('1')),
+            refs: Vec::new(),
+            stashes: Vec::new(),
+            worktrees: Vec::new(),
+            unfinished: None,
+            fetched: oids(fetched),
+            pushed: oids(pushed),
+        };
+        let remote = [(name.parse().unwrap(), oid(at))];
+        let known = known_tips(&"issue-1".parse().unwrap(), &oid(before), &remote, &clone);
+        let row = format!("{name} {at} {before} {fetched} {pushed}");
+        assert_eq!(known, oids(expected).into_iter().collect::<Vec<_>>(), "{row}");
+    }
+}
+
+#[test]
+fn a_diff_is_text_from_what_was_kept() {
+    let trial = Trial::new();
+    let (base, tips) = keep_before(&trial, 1);
+    trial.run(
+        "printf '#!/bin/sh\\ntouch %s/canary\\n' $T > $T/f; chmod +x $T/f; \
+         git config diff.f.textconv $T/f; git config diff.f.command $T/f; \
+         c .gitattributes '* diff=f'; c x 1",
+    );
+    judge_now(&trial, 1, &base, &tips).unwrap();
+    let tip = trial.oid("HEAD");
+    trial.run("cd $T; rm -rf clone; mkdir clone");
+    let text = |kind| {
+        let text = diff(&trial.git(), &trial.evidence(), &base, &tip, kind).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    assert!(text(DiffKind::Text).contains("\n+++ b/x\n@@ -0,0 +1 @@\n+1\n"));
+    assert!(text(DiffKind::Stat).contains("2 files changed, 2 insertions(+)"));
+    assert_eq!(trial.canary(), None);
+    assert_eq!(fork(&trial.git(), &trial.evidence(), &base, &tip).unwrap(), Some(base));
 }

@@ -17,7 +17,8 @@ use crate::git::evidence::LookError;
 use crate::git::folder::{Folder, Kind, Unreadable};
 use crate::git::refs::{self, CloneRefs, Head, Reference};
 use crate::git::trouble::GitError;
-use crate::git::{BranchName, Oid};
+use crate::git::unfinished::Unfinished;
+use crate::git::{BranchName, Oid, vet};
 use crate::job::limits;
 
 /// Where what is known of the remote begins.
@@ -51,7 +52,7 @@ impl OldWorktree {
         let text = top.read(".git", limits::GIT_FILE_BYTES_MAX)?.unwrap_or_default();
         let Some(name) = registered_name(&text, repository) else { return Ok(None) };
         let shared = Folder::open(repository)?.ok_or_else(|| gone(repository))?;
-        refs::vet(&shared)?;
+        vet::vet(&shared)?;
         let all = shared.path().join("worktrees");
         let worktrees = shared.folder("worktrees")?.ok_or_else(|| gone(&all))?;
         let own = worktrees.folder(&name)?.ok_or_else(|| gone(&all.join(&name)))?;
@@ -158,7 +159,7 @@ fn read_refs(
         refs: all.into_iter().map(|(name, oid)| Reference { name, oid }).collect(),
         stashes: Vec::new(),
         worktrees: Vec::new(),
-        unfinished: refs::find_unfinished(own)?,
+        unfinished: Unfinished::find(own)?,
         pushed,
         fetched,
     })

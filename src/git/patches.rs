@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::git::Oid;
 use crate::git::call::{Call, Git};
 use crate::git::evidence::LookError;
 use crate::git::fingerprint::Fingerprint;
 use crate::git::folder::Unreadable;
 use crate::git::looker::Looker;
 use crate::git::trouble::GitError;
+use crate::git::{Oid, tree_diff};
 use crate::job::limits;
 
 /// A commit, as `rev-list` tells it.
@@ -23,7 +23,7 @@ pub(super) struct Commit {
     pub parents: Vec<Oid>,
 }
 
-/// What a commit changes: each path, with what it was and what it became.
+/// Paths that a commit changes.
 pub(super) type Paths = BTreeSet<Vec<u8>>;
 
 /// Asks one folder of evidence.
@@ -136,12 +136,25 @@ impl<'c> Comparison<'c> {
         }
     }
 
-    /// What each commit changes, by path. Merges are left out.
-    pub fn paths(&self, commits: &[&Oid]) -> Result<BTreeMap<Oid, Paths>, LookError> {
-        let call = self
-            .diff_tree(commits, &["--name-only", "-z"])
-            .output_max(limits::COMPARED_PATHS_BYTES_MAX);
-        parse_paths(&call.run().map_err(of_evidence)?, commits)
+    /// What each commit changes, by path, against its first parent.
+    pub fn paths(&self, commits: &[Commit]) -> Result<BTreeMap<Oid, Paths>, LookError> {
+        tree_diff::paths_of(self, commits)
+    }
+
+    /// The paths that lie between two commits.
+    pub fn paths_between(&self, from: &Oid, to: &Oid) -> Result<Paths, LookError> {
+        tree_diff::paths_between(self, from, to)
+    }
+
+    /// Objects as `cat-file --batch` gives them, in this order.
+    pub fn objects(
+        &self,
+        queries: &BTreeSet<&String>,
+        bytes_max: u64,
+    ) -> Result<Vec<u8>, LookError> {
+        let question: String = queries.iter().map(|query| format!("{query}\n")).collect();
+        let call = self.call("cat-file").args(["--batch", "--buffer"]).input(question);
+        call.output_max(bytes_max).run().map_err(of_evidence)
     }
 
     /// What each commit changes, as a fingerprint that is the same wherever it is applied.
@@ -167,18 +180,6 @@ impl<'c> Comparison<'c> {
         let mut text = format!("{to}\n").into_bytes();
         text.extend_from_slice(&call.run().map_err(of_evidence)?);
         Ok(parse_patches(&text).remove(to).unwrap_or_default())
-    }
-
-    /// The paths that lie between two commits.
-    pub fn paths_between(&self, from: &Oid, to: &Oid) -> Result<Paths, LookError> {
-        let call = self
-            .call("diff-tree")
-            .args(["-r", "--no-renames", "--ignore-submodules=none", "--name-only", "-z"])
-            .args([from.as_str(), to.as_str()])
-            .output_max(limits::COMPARED_PATHS_BYTES_MAX);
-        let listing = call.run().map_err(of_evidence)?;
-        let paths = listing.split(|byte| *byte == 0).filter(|path| !path.is_empty());
-        Ok(paths.map(<[u8]>::to_vec).collect())
     }
 
     /// Bytes on disk of what tips lead to and others do not.
@@ -236,7 +237,7 @@ pub(super) fn of_evidence(error: GitError) -> LookError {
     }
 }
 
-fn strange(verb: &str) -> LookError {
+pub(super) fn strange(verb: &str) -> LookError {
     LookError::Own(GitError::Refused(format!("git {verb} said what it never says")))
 }
 
@@ -246,26 +247,6 @@ fn parse_commit(line: &str) -> Option<Commit> {
     let tree = words.next()?.parse().ok()?;
     let parents = words.map(|word| word.parse().ok()).collect::<Option<Vec<Oid>>>()?;
     Some(Commit { oid, tree, parents })
-}
-
-/// Reads `diff-tree --stdin --name-only -z`: a commit's id stands before its paths. A file could
-/// be called like an id, so only a commit that was asked for begins a list.
-fn parse_paths(listing: &[u8], asked: &[&Oid]) -> Result<BTreeMap<Oid, Paths>, LookError> {
-    let asked: BTreeSet<&Oid> = asked.iter().copied().collect();
-    let mut all: BTreeMap<Oid, Paths> = BTreeMap::new();
-    let mut current: Option<Oid> = None;
-    for field in listing.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
-        let oid = std::str::from_utf8(field).ok().and_then(|text| text.parse::<Oid>().ok());
-        if let Some(oid) = oid.filter(|oid| asked.contains(oid)) {
-            all.entry(oid.clone()).or_default();
-            current = Some(oid);
-        } else if let Some(oid) = &current {
-            all.entry(oid.clone()).or_default().insert(field.to_vec());
-        } else {
-            return Err(strange("diff-tree"));
-        }
-    }
-    Ok(all)
 }
 
 /// Reads `diff-tree --stdin -p -U0`: fingerprints without the numbers of lines, and without the
@@ -300,4 +281,51 @@ fn parse_patches(text: &[u8]) -> BTreeMap<Oid, String> {
         all.insert(done, sum.to_hex());
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oid(digit: char) -> Oid {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    #[test]
+    fn patches_are_alike_wherever_they_apply() {
+        let patch = |body: &str| {
+            let text = format!("{}\n{body}", oid('a'));
+            parse_patches(text.as_bytes()).remove(&oid('a')).unwrap()
+        };
+        let text = "diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n";
+        for (other, is_alike) in [
+            (text.to_string(), true),
+            (text.replace("1..2", "3..4"), true),
+            (text.replace("-1 +1", "-7 +9"), true),
+            (text.replace("+b", "+c"), false),
+            (text.replace("+b", "+ b"), false),
+            (text.replace("+b", "+b\r"), false),
+            (text.replace("x", "y"), false),
+            (text.replace("+b\n", "+b\n\\ No newline at end of file\n"), false),
+            (text.replace("index", "old mode 100644\nnew mode 100755\nindex"), false),
+            (text.replace("-a\n", "-a\n@@ -3 +3 @@\n"), false),
+        ] {
+            assert_eq!(patch(text) == patch(&other), is_alike, "{other}");
+        }
+        let binary = "diff --git a/x b/x\nindex 1..2 100644\nBinary files a/x and b/x differ\n";
+        assert_ne!(patch(binary), patch(&binary.replace("1..2", "1..3")));
+    }
+
+    #[test]
+    fn lists_are_read_commit_by_commit() {
+        let (a, b, c) = (oid('a'), oid('b'), oid('c'));
+        let patches = parse_patches(format!("{a}\n+1\n{b}\n+1\n{c}\n+2\n").as_bytes());
+        assert_eq!(patches.len(), 3);
+        assert_eq!(patches[&a], patches[&b]);
+        assert_ne!(patches[&a], patches[&c]);
+        let line = format!("{a} {b} {c} {a}");
+        let commit = parse_commit(&line).unwrap();
+        assert_eq!((commit.oid, commit.tree, commit.parents), (a.clone(), b, vec![c, a.clone()]));
+        assert_eq!(parse_commit("nothing"), None);
+    }
 }

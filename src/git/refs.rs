@@ -9,10 +9,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::git::folder::{Folder, Kind, Next, Reach, Seen, walk};
-use crate::git::{BranchName, Oid};
+use crate::git::{BranchName, Oid, vet};
 use crate::job::limits;
 
 pub(crate) use crate::git::folder::Unreadable;
+pub(crate) use crate::git::unfinished::Unfinished;
 
 /// Where the references to what is known of remotes begin.
 const REMOTES: &str = "refs/remotes/";
@@ -55,31 +56,6 @@ pub(crate) struct AddedWorktree {
     pub folder: Option<PathBuf>,
 }
 
-/// What somebody began and did not finish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unfinished {
-    Merge,
-    Rebase,
-    Mail,
-    CherryPick,
-    Revert,
-    Bisect,
-}
-
-impl Unfinished {
-    /// As in "a … was left half done".
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unfinished::Merge => "merge",
-            Unfinished::Rebase => "rebase",
-            Unfinished::Mail => "git am",
-            Unfinished::CherryPick => "cherry-pick",
-            Unfinished::Revert => "revert",
-            Unfinished::Bisect => "bisect",
-        }
-    }
-}
-
 /// The references of a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CloneRefs {
@@ -99,12 +75,12 @@ pub(crate) struct CloneRefs {
 impl CloneRefs {
     /// Vets and reads a clone, by the folder that has its `.git`.
     pub fn read(folder: &Path) -> Result<CloneRefs, Unreadable> {
-        CloneRefs::read_git(&open_git(folder)?)
+        CloneRefs::read_git(&vet::open_git(folder)?)
     }
 
     /// The same for a git folder, wherever its files are.
     pub fn read_git(git: &Folder) -> Result<CloneRefs, Unreadable> {
-        vet(git)?;
+        vet::vet(git)?;
         read_refs(git)
     }
 
@@ -169,82 +145,6 @@ const NO_WORK: [&str; 6] = [
     "refs/prefetch/",
 ];
 
-/// Opens the `.git` of a clone, if it is a folder of its own.
-pub(super) fn open_git(folder: &Path) -> Result<Folder, Unreadable> {
-    let no_clone = |why: String| Unreadable::NoClone(format!("{}{why}", folder.display()));
-    let place = match Folder::open(folder) {
-        Ok(Some(place)) => place,
-        Ok(None) => return Err(no_clone(" is gone".into())),
-        Err(Unreadable::Hostile(why)) => return Err(Unreadable::NoClone(why)),
-        Err(other) => return Err(other),
-    };
-    match place.stat(".git")?.map(|stat| stat.kind) {
-        None => return Err(no_clone(" has no .git any more".into())),
-        Some(Kind::Folder) => {}
-        Some(kind) => return Err(no_clone(format!("/.git is {kind}, not a folder"))),
-    }
-    place.folder(".git")?.ok_or_else(|| no_clone(" has no .git any more".into()))
-}
-
-/// Refuses what would lead git elsewhere, or make it wait for ever, when it reads the objects.
-pub(super) fn vet(git: &Folder) -> Result<(), Unreadable> {
-    const MISLEADING: [(&str, &str); 3] = [
-        ("commondir", "makes git look for its objects elsewhere"),
-        ("shallow", "cuts its history short"),
-        ("gitdir", "makes git look for its files elsewhere"),
-    ];
-    let path = git.path().display();
-    for (name, what) in MISLEADING {
-        if git.has(name)? {
-            return Err(Unreadable::Hostile(format!("{path}/{name} {what}")));
-        }
-    }
-    if let Some(info) = git.folder("info")?
-        && info.has("grafts")?
-    {
-        return Err(Unreadable::Hostile(format!("{path}/info/grafts rewrites its history")));
-    }
-    if git.has("reftable")? {
-        let why = format!("{path}/reftable holds its references, which kugetsu does not read");
-        return Err(Unreadable::Hostile(why));
-    }
-    for name in ["objects", "refs", "HEAD"] {
-        if !git.has(name)? {
-            return Err(Unreadable::NoClone(format!("{path}/{name} is gone")));
-        }
-    }
-    let objects = git.folder("objects")?;
-    let objects = objects.ok_or_else(|| Unreadable::NoClone(format!("{path}/objects is gone")))?;
-    if let Some(info) = objects.folder("info")? {
-        for name in ["alternates", "http-alternates"] {
-            if info.has(name)? {
-                let why = format!("{path}/objects/info/{name} brings objects from elsewhere");
-                return Err(Unreadable::Hostile(why));
-            }
-        }
-    }
-    vet_objects(objects)
-}
-
-/// Only regular files and folders, so many and so deep.
-fn vet_objects(objects: Folder) -> Result<(), Unreadable> {
-    let reach = Reach {
-        entries_max: limits::CLONE_OBJECT_FILES_MAX,
-        depth_max: limits::CLONE_OBJECT_DEPTH_MAX,
-    };
-    walk(objects, reach, |seen| match seen {
-        Seen::Entry { folder, entry, .. } => match entry.kind {
-            Kind::File | Kind::Folder => Ok(Next::Enter),
-            kind @ (Kind::Link | Kind::Pipe | Kind::Socket | Kind::Device) => {
-                let path = folder.path().join(&entry.name);
-                let why = format!("{} is {kind} among the objects", path.display());
-                Err(Unreadable::Hostile(why))
-            }
-        },
-        Seen::Unseen { why, .. } => Err(why),
-    })
-}
-
 /// What a file of a reference says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
@@ -280,7 +180,7 @@ fn read_refs(git: &Folder) -> Result<CloneRefs, Unreadable> {
     Ok(CloneRefs {
         stashes: read_stashes(git, &refs)?,
         worktrees: read_worktrees(git, &values)?,
-        unfinished: find_unfinished(git)?,
+        unfinished: Unfinished::find(git)?,
         head,
         refs,
         pushed,
@@ -552,32 +452,6 @@ fn read_worktrees(git: &Folder, values: &Values) -> Result<Vec<AddedWorktree>, U
         worktrees.push(AddedWorktree { name: text(entry.name.as_bytes()), head, folder });
     }
     Ok(worktrees)
-}
-
-pub(super) fn find_unfinished(git: &Folder) -> Result<Option<Unfinished>, Unreadable> {
-    // A rebase uses the others' marks while it is at work.
-    const MARKS: [(&str, Unfinished); 7] = [
-        ("rebase-merge", Unfinished::Rebase),
-        ("rebase-apply", Unfinished::Rebase),
-        ("MERGE_HEAD", Unfinished::Merge),
-        ("CHERRY_PICK_HEAD", Unfinished::CherryPick),
-        ("REVERT_HEAD", Unfinished::Revert),
-        ("sequencer", Unfinished::CherryPick),
-        ("BISECT_START", Unfinished::Bisect),
-    ];
-    for (name, unfinished) in MARKS {
-        if !git.has(name)? {
-            continue;
-        }
-        if name == "rebase-apply" {
-            let is_mail = git.folder(name)?.map(|folder| folder.has("applying")).transpose()?;
-            if is_mail == Some(true) {
-                return Ok(Some(Unfinished::Mail));
-            }
-        }
-        return Ok(Some(unfinished));
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -227,3 +227,95 @@ fn plants_are_named_and_harm_nobody() {
     let wrong = crate::git::trial::in_parallel(&rows, |row| check(row).err());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// What was begun, and what it is called.
+const HALF_DONE: [(&str, Option<Unfinished>); 8] = [
+    (":", None),
+    ("git merge -q origin/main >/dev/null 2>&1 || true", Some(Unfinished::Merge)),
+    ("git rebase -q origin/main >/dev/null 2>&1 || true", Some(Unfinished::Rebase)),
+    ("git rebase -q --apply origin/main >/dev/null 2>&1 || true", Some(Unfinished::Rebase)),
+    ("git cherry-pick origin/main >/dev/null 2>&1 || true", Some(Unfinished::CherryPick)),
+    ("git revert --no-commit HEAD >/dev/null 2>&1", Some(Unfinished::Revert)),
+    (
+        "git format-patch -1 --stdout origin/main | git am -q >/dev/null 2>&1 || true",
+        Some(Unfinished::Mail),
+    ),
+    ("git bisect start -q 2>/dev/null || git bisect start >/dev/null", Some(Unfinished::Bisect)),
+];
+
+#[test]
+fn what_is_half_done_is_named() {
+    for (script, expected) in HALF_DONE {
+        let trial = Trial::new();
+        trial.run(&format!("c src/a.txt x; up src/a.txt y; git fetch -q; {script}"));
+        assert_eq!(CloneRefs::read(&trial.clone()).unwrap().unfinished, expected, "{script}");
+    }
+}
+
+#[test]
+fn all_that_a_clone_names_is_read() {
+    let trial = Trial::new();
+    trial.run(
+        "c x 1; git push -q origin HEAD:other; up u 1; git fetch -q; git tag t; \
+         git pack-refs --all; git branch loose; git symbolic-ref refs/heads/symbolic refs/heads/loose; \
+         echo 1 > README; git stash -q; echo 2 > README; git stash -q; \
+         git worktree add -q --detach $T/added; cd $T/added; c y 1",
+    );
+    let refs = CloneRefs::read(&trial.clone()).unwrap();
+    let oid = |expression: &str| trial.oid(expression);
+    let branch: BranchName = "issue-1".parse().unwrap();
+    assert_eq!(refs.head, Head::On("refs/heads/issue-1".into(), Some(oid("issue-1"))));
+    assert_eq!(refs.branch(&branch), Some(&oid("issue-1")));
+    assert_eq!(refs.get("refs/heads/symbolic"), Some(&oid("loose")));
+    assert_eq!(refs.stashes, [oid("stash@{0}"), oid("stash@{1}")]);
+    assert_eq!(refs.pushed, BTreeSet::from([oid("origin/other")]));
+    assert!(refs.fetched.contains(&oid("origin/main")), "{:?}", refs.fetched);
+    let added = &refs.worktrees[0];
+    assert_eq!(added.folder, Some(trial.path("added")));
+    assert_eq!(
+        added.head.oid(),
+        Some(&trial.run("git -C $T/added rev-parse HEAD").parse().unwrap())
+    );
+    // What git lists and what was read is the same.
+    let listed = trial.run("git for-each-ref --format='%(refname) %(objectname)'");
+    let mut read: Vec<String> = Vec::new();
+    read.extend(refs.refs.iter().map(|reference| format!("{} {}", reference.name, reference.oid)));
+    assert_eq!(read.join("\n"), listed);
+    let names: Vec<String> = refs.elsewhere(&branch).into_iter().map(|other| other.name).collect();
+    let expected = [
+        "refs/heads/loose",
+        "refs/heads/main",
+        "refs/heads/symbolic",
+        "refs/remotes/origin/other",
+        "worktrees/added/HEAD",
+    ];
+    assert_eq!(names, expected);
+    let tips: Vec<String> = refs.tips().into_iter().map(|tip| tip.name).collect();
+    for name in ["HEAD", "stash@{1}", "refs/stash", "refs/tags/t", "worktrees/added/HEAD"] {
+        assert!(tips.iter().any(|tip| tip == name), "{name} in {tips:?}");
+    }
+}
+
+#[test]
+fn names_that_no_reference_has() {
+    for (name, is_good) in [
+        ("refs/heads/main", true),
+        ("refs/heads/a#b", true),
+        ("refs/stash", true),
+        ("heads/main", false),
+        ("refs/heads/a..b", false),
+        ("refs/heads/.a", false),
+        ("refs/heads/a.lock", false),
+        ("refs/heads//a", false),
+        ("refs/heads/a b", false),
+        ("refs/heads/a\n", false),
+        ("refs/heads/a@{1}", false),
+        ("refs/heads/a.", false),
+        ("refs/../../etc/passwd", false),
+    ] {
+        assert_eq!(check_name(name.as_bytes()).is_ok(), is_good, "{name}");
+    }
+    let long = |count: usize| format!("refs/heads/{}", "x".repeat(count - "refs/heads/".len()));
+    assert!(check_name(long(limits::REF_NAME_BYTES_MAX).as_bytes()).is_ok());
+    assert!(check_name(long(limits::REF_NAME_BYTES_MAX + 1).as_bytes()).is_err());
+}

@@ -13,7 +13,7 @@ use crate::executor::Stop;
 use crate::git::call::Git;
 use crate::git::evidence::Evidence;
 use crate::git::{BranchName, Oid};
-use crate::process::command;
+use crate::process::{command, remove_variables};
 
 /// What the scripts of agents and of other people have: `c FILE TEXT…` commits a file, `up FILE
 /// TEXT…` does so on the remote's main branch, `upon BRANCH FILE TEXT…` on another; `merge` may leave
@@ -65,6 +65,7 @@ fn run_script(trial: &Path, folder: &Path, script: &str) -> String {
 fn try_script(trial: &Path, folder: &Path, script: &str) -> Result<String, String> {
     let mut shell = command("sh");
     shell.arg("-c").arg(format!("{PRELUDE}\n{script}")).current_dir(folder).env("T", trial);
+    remove_variables(&mut shell, &["GIT_*"]);
     for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"] {
         shell.env(name, "Somebody");
     }

@@ -269,8 +269,10 @@ pub const TREE_ENTRIES_MAX: usize = 3_000_000;
 pub const TREE_DEPTH_MAX: usize = 256;
 /// Commits of one side that are compared with each other.
 pub const COMPARED_COMMITS_MAX: usize = 5_000;
-/// Paths of commits that are compared, in bytes of git's list of them.
-pub const COMPARED_PATHS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Paths and folders that commits of one side change, altogether.
+pub const COMPARED_PATHS_ALL_MAX: usize = 200_000;
+/// Trees that are read to find them, in bytes.
+pub const COMPARED_TREES_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Paths by which commits of the other side are chosen; of more, all are looked at.
 pub const COMPARED_PATHS_MAX: usize = 1_000;
 /// Patches of one side that are compared, in bytes.

@@ -8,7 +8,7 @@ use crate::git::Oid;
 use crate::git::call::Git;
 use crate::git::evidence::LookError;
 use crate::git::looker::Looker;
-use crate::git::new_work::{count_fresh, oids_of};
+use crate::git::new_work::count_fresh;
 use crate::git::patches::{Commit, CommitKind, Comparison};
 use crate::git::refs::CloneRefs;
 
@@ -73,7 +73,7 @@ fn is_merged(
     known: &[&Oid],
     saved: &Saved<'_>,
 ) -> Result<bool, LookError> {
-    let paths = comparison.paths(&oids_of(commits))?;
+    let paths = comparison.paths(commits)?;
     if count_fresh(comparison, commits, &paths, tip, known)? == 0 {
         return Ok(true);
     }
@@ -88,7 +88,7 @@ fn is_merged(
     // All of it in one commit, over which the base has gone on.
     let touched = comparison.paths_between(&fork, tip)?;
     let theirs = comparison.commits(known, &[tip], CommitKind::Touching(&touched))?;
-    let their_paths = comparison.paths(&oids_of(&theirs))?;
+    let their_paths = comparison.paths(&theirs)?;
     let alike = their_paths.iter().filter(|(_, paths)| **paths == touched);
     let candidates: Vec<&Oid> = alike.map(|(oid, _)| oid).collect();
     if candidates.is_empty() {

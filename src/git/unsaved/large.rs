@@ -10,7 +10,8 @@ use crate::git::evidence::LookError;
 use crate::git::folder::{Kind, Next, Seen, walk};
 use crate::git::looker::Looker;
 use crate::git::patches::of_evidence;
-use crate::git::refs::{self, CloneRefs};
+use crate::git::refs::CloneRefs;
+use crate::git::vet;
 use crate::job::limits;
 
 /// Digits of the name of a large file.
@@ -25,7 +26,7 @@ pub(super) fn find(
     found: &mut Found,
 ) -> Result<(), LookError> {
     let mut files: Vec<(String, u64)> = Vec::new();
-    let Some(lfs) = refs::open_git(clone)?.folder("lfs")? else {
+    let Some(lfs) = vet::open_git(clone)?.folder("lfs")? else {
         return Ok(());
     };
     let Some(objects) = lfs.folder("objects")? else {
