@@ -68,6 +68,20 @@ pub struct AgentExecutor {
 }
 
 impl AgentExecutor {
+    /// What agents and git say ends up in the store; what they were trusted with does not.
+    fn masked_report(&self, report: Report) -> Report {
+        let detail = self.settings.masked(&report.detail);
+        let work = report.work.as_deref().map(|work| self.settings.masked(work));
+        Report { detail, work, ..report }
+    }
+
+    fn masked_ending(&self, ending: Ending) -> Ending {
+        match ending {
+            Ending::Over(report) => Ending::Over(self.masked_report(report)),
+            Ending::LeftAlone => Ending::LeftAlone,
+        }
+    }
+
     /// An executor with folders to work in, which are made if they are not there.
     ///
     /// # Errors
@@ -142,15 +156,20 @@ fn ending(done: thread::Result<Result<Report, EarlyExit>>) -> Ending {
 
 impl Executor for AgentExecutor {
     fn execute(&self, job: &Job, control: &Control) -> Ending {
-        ending(catch_unwind(AssertUnwindSafe(|| self.attempt(job, control))))
+        let done = catch_unwind(AssertUnwindSafe(|| self.attempt(job, control)));
+        self.masked_ending(ending(done))
     }
 
     fn resume(&self, job: &Job, control: &Control) -> Ending {
-        ending(catch_unwind(AssertUnwindSafe(|| self.resume_attempt(job, control))))
+        let done = catch_unwind(AssertUnwindSafe(|| self.resume_attempt(job, control)));
+        self.masked_ending(ending(done))
     }
 
     fn inspect(&self, job: &Job) -> Found {
-        self.inspect_run(job)
+        match self.inspect_run(job) {
+            Found::Ended(report) => Found::Ended(self.masked_report(report)),
+            found @ (Found::Alive | Found::NothingRan) => found,
+        }
     }
 
     fn enforce(&self, job: &Job) {

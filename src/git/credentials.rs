@@ -102,7 +102,12 @@ impl Login {
     }
 }
 
+/// A shell of git's runs it, for which `/proc/self/exe` would be that shell.
 fn helper(program: &Path) -> String {
+    let program = match program.strip_prefix("/proc/self") {
+        Ok(rest) => Path::new("/proc").join(std::process::id().to_string()).join(rest),
+        Err(_) => program.into(),
+    };
     format!("!{} credential", shell_words::quote(&program.to_string_lossy()))
 }
 
@@ -211,6 +216,18 @@ mod tests {
         ] {
             let error = token(host, known, None).expect_err(host);
             assert!(error.contains(words) && !error.contains("one"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_helper_is_this_program_also_in_gits_shell() {
+        let own = format!("!/proc/{}/exe credential", std::process::id());
+        for (program, expected) in [
+            ("/proc/self/exe", own.as_str()),
+            ("/usr/bin/kugetsu", "!/usr/bin/kugetsu credential"),
+            ("/o'r/k", "!'/o'\\''r/k' credential"),
+        ] {
+            assert_eq!(helper(Path::new(program)), expected);
         }
     }
 
