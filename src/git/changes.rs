@@ -17,7 +17,7 @@ use crate::git::evidence::LookError;
 use crate::git::fingerprint::Fingerprint;
 use crate::git::folder::{Folder, Kind, Next, Reach, Seen, Unreadable, walk};
 use crate::git::looker::Looker;
-use crate::git::refs::{self, CloneRefs};
+use crate::git::refs::{self, AddedWorktree, CloneRefs};
 use crate::git::trouble::{self, GitError};
 use crate::job::limits;
 
@@ -140,6 +140,26 @@ impl<'f> Files<'f> {
             looker.set_head(oid).map_err(LookError::Own)?;
         }
         copy_index(git, &looker)?;
+        Ok(Files { work_tree, looker, head, patience })
+    }
+
+    /// The same for a worktree that was added to a vetted clone.
+    pub fn of_worktree(
+        looks: &Path,
+        clone: &Path,
+        added: &AddedWorktree,
+        work_tree: &'f Path,
+        patience: Patience,
+    ) -> Result<Files<'f>, LookError> {
+        let objects = clone.join(".git/objects");
+        let looker = Looker::new(looks, &[&objects]).map_err(LookError::Own)?;
+        let head = added.head.oid().cloned();
+        if let Some(oid) = &head {
+            looker.set_head(oid).map_err(LookError::Own)?;
+        }
+        if let Some(git) = refs::open_worktree(clone, added)? {
+            copy_index(&git, &looker)?;
+        }
         Ok(Files { work_tree, looker, head, patience })
     }
 

@@ -169,6 +169,17 @@ const NO_WORK: [&str; 6] = [
     "refs/prefetch/",
 ];
 
+/// What git keeps of a worktree that was added to a clone.
+pub(super) fn open_worktree(
+    clone: &Path,
+    added: &AddedWorktree,
+) -> Result<Option<Folder>, Unreadable> {
+    match open_git(clone)?.folder("worktrees")? {
+        Some(worktrees) => worktrees.folder(&added.name),
+        None => Ok(None),
+    }
+}
+
 /// Opens the `.git` of a clone, if it is a folder of its own.
 pub(super) fn open_git(folder: &Path) -> Result<Folder, Unreadable> {
     let no_clone = |why: String| Unreadable::NoClone(format!("{}{why}", folder.display()));
@@ -554,7 +565,7 @@ fn read_worktrees(git: &Folder, values: &Values) -> Result<Vec<AddedWorktree>, U
     Ok(worktrees)
 }
 
-fn find_unfinished(git: &Folder) -> Result<Option<Unfinished>, Unreadable> {
+pub(super) fn find_unfinished(git: &Folder) -> Result<Option<Unfinished>, Unreadable> {
     // A rebase uses the others' marks while it is at work.
     const MARKS: [(&str, Unfinished); 7] = [
         ("rebase-merge", Unfinished::Rebase),

@@ -139,7 +139,7 @@ pub(crate) fn unsaved(
     commits::find(git, looks, clone, &refs, saved, &mut found)?;
     let files = Files::new(looks, clone, &refs, Patience::default())?;
     let nested = nested::find(clone, &mut found)?;
-    nested::judge(git, looks, clone, &files, &nested, &mut found)?;
+    nested::judge(git, looks, clone, &refs, &files, &nested, &mut found)?;
     files::find(git, clone, &files, &nested, saved, &mut found)?;
     large::find(git, looks, clone, &refs, saved, &mut found)?;
     Ok(found.into_list())

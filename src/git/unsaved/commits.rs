@@ -74,6 +74,12 @@ fn is_merged(
     saved: &Saved<'_>,
 ) -> Result<bool, LookError> {
     let paths = comparison.paths(&oids_of(commits))?;
+    let mut plain = commits.iter().filter(|commit| commit.parents.len() < 2).peekable();
+    let changes_nothing = |commit: &Commit| paths.get(&commit.oid).is_none_or(|p| p.is_empty());
+    if plain.peek().is_some() && plain.all(changes_nothing) {
+        // Nothing but its message could be on the remote, and that is not.
+        return Ok(false);
+    }
     if count_fresh(comparison, commits, &paths, tip, known)? == 0 {
         return Ok(true);
     }
