@@ -37,9 +37,8 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     let queue = context.queue(&config)?;
     let job = logs::find(&queue, &arguments.job)?;
     let kind = if arguments.stat { DiffKind::Stat } else { DiffKind::Text };
-    let diff = agent::diff(&config.agents(), &job, kind).map_err(|why| {
-        CliError::general(format!("cannot show what job {} did: {why}", job.id))
-    })?;
+    let diff = agent::diff(&config.agents(), &job, kind)
+        .map_err(|why| CliError::general(format!("cannot show what job {} did: {why}", job.id)))?;
     let diff = diff.ok_or_else(|| nothing_kept(&job))?;
     let mut stdout = io::stdout().lock();
     let written = match stdout.is_terminal() {
@@ -107,7 +106,11 @@ fn harmless(character: char) -> char {
         character,
         '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     );
-    if is_direction || (character.is_control() && character != '\t') { '\u{fffd}' } else { character }
+    if is_direction || (character.is_control() && character != '\t') {
+        '\u{fffd}'
+    } else {
+        character
+    }
 }
 
 #[cfg(test)]
@@ -119,11 +122,20 @@ mod tests {
         let (bold, red, green, cyan, end) =
             ("\u{1b}[1m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[36m", "\u{1b}[m");
         for (line, expected) in [
-            ("diff --git a/x b/x\n--- a/x\n", format!("{bold}diff --git a/x b/x{end}\n{bold}--- a/x{end}\n")),
-            ("@@ -1 +1 @@\n-old\n+new\n same\n",
-                format!("{cyan}@@ -1 +1 @@{end}\n{red}-old{end}\n{green}+new{end}\n same\n")),
-            ("@@ -1 +1 @@\n--- x\n+\u{1b}[2Jx\tq\u{202e}\r\n",
-                format!("{cyan}@@ -1 +1 @@{end}\n{red}--- x{end}\n{green}+\u{fffd}[2Jx\tq\u{fffd}\u{fffd}{end}\n")),
+            (
+                "diff --git a/x b/x\n--- a/x\n",
+                format!("{bold}diff --git a/x b/x{end}\n{bold}--- a/x{end}\n"),
+            ),
+            (
+                "@@ -1 +1 @@\n-old\n+new\n same\n",
+                format!("{cyan}@@ -1 +1 @@{end}\n{red}-old{end}\n{green}+new{end}\n same\n"),
+            ),
+            (
+                "@@ -1 +1 @@\n--- x\n+\u{1b}[2Jx\tq\u{202e}\r\n",
+                format!(
+                    "{cyan}@@ -1 +1 @@{end}\n{red}--- x{end}\n{green}+\u{fffd}[2Jx\tq\u{fffd}\u{fffd}{end}\n"
+                ),
+            ),
             (" x | 1 +\n", " x | 1 +\n".into()),
         ] {
             assert_eq!(for_terminal(line.as_bytes(), true), expected);

@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn sizes_and_lists_are_short() {
-        for (bytes, text) in [(7, "7 B"), (2048, "2 KiB"), (5 << 20, "5.0 MiB"), (3 << 29, "1.5 GiB")]
+        for (bytes, text) in
+            [(7, "7 B"), (2048, "2 KiB"), (5 << 20, "5.0 MiB"), (3 << 29, "1.5 GiB")]
         {
             assert_eq!(size(bytes), text);
         }

@@ -180,7 +180,8 @@ fn an_interrupted_removal_is_finished_and_an_old_worktree_is_left() {
         fs::create_dir_all(folder).expect("a folder");
     }
     fs::write(half.join("src/x"), "x").expect("a file");
-    let pointer = format!("gitdir: {}/repos/git.test+o+r.git/worktrees/x\n", world.home().display());
+    let pointer =
+        format!("gitdir: {}/repos/git.test+o+r.git/worktrees/x\n", world.home().display());
     fs::write(world.worktree(1).join(".git"), pointer).expect("a file");
     let pruned = world.ok(&["prune"]);
     assert!(pruned.contains("Kept git.test/o/r#1: it is a worktree of version 0.1.0"), "{pruned}");
@@ -197,7 +198,8 @@ fn what_was_kept_goes_when_its_job_is_gone_and_the_remote_has_it() {
     let world = world_of_four();
     let kept = |id: u64| {
         let refs = world.home().join(format!("evidence/git.test+o+r.git/refs/kugetsu/{id}"));
-        refs.join("1").is_dir() && fs::read_dir(refs.join("1")).is_ok_and(|mut e| e.next().is_some())
+        refs.join("1").is_dir()
+            && fs::read_dir(refs.join("1")).is_ok_and(|mut e| e.next().is_some())
     };
     assert!(kept(1) && kept(2));
     world.ok(&["destroy", &issue(1)]);

@@ -10,6 +10,7 @@ use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
 use crate::cli::sessions::{Known, job_of, known, words};
+use crate::cli::show;
 use crate::git::unsaved::Unsaved;
 use crate::job::{Job, State};
 use crate::time::Timestamp;
@@ -75,7 +76,7 @@ fn json(row: &Row) -> Value {
         "dirty": place.ok().map(Workplace::is_dirty),
         "unsaved": place.ok().map(|place| place.unsaved.iter().map(unsaved).collect::<Vec<_>>()),
         "tip": last.and_then(|report| report.tip.as_deref()),
-        "work": last.and_then(|report| report.work.as_deref()),
+        "work": row.job.as_ref().and_then(|job| show::place_of_work(job, session)),
         "error": place.err(),
         "created_at": session.map(|session| session.created_at.to_string()),
         "used_at": session.map(|session| session.used_at.to_string()),
@@ -100,7 +101,7 @@ fn text(row: &Row, now: Timestamp) -> String {
     match &row.place {
         Err(why) => {
             line("worktree", &format!("cannot look at it: {}", render::one_line(why)));
-        },
+        }
         Ok(place) if place.is_empty() => line("worktree", "gone, and nothing was left"),
         Ok(place) => {
             line("work", &work(place));

@@ -72,10 +72,14 @@ mod tests {
     #[test]
     fn what_would_be_lost_is_named_with_its_size() {
         for (unsaved, expected) in [
-            (lost(Loss::Commits, "refs/heads/spare", 0, 1),
-                "1 commit that is on no branch of the remote (spare)"),
-            (lost(Loss::Commits, "refs/tags/keep", 2048, 3),
-                "3 commits that are on no branch of the remote (tags/keep, 2 KiB)"),
+            (
+                lost(Loss::Commits, "refs/heads/spare", 0, 1),
+                "1 commit that is on no branch of the remote (spare)",
+            ),
+            (
+                lost(Loss::Commits, "refs/tags/keep", 2048, 3),
+                "3 commits that are on no branch of the remote (tags/keep, 2 KiB)",
+            ),
             (lost(Loss::Stash, "stash@{0}", 7, 1), "a stash (stash@{0}, 7 B)"),
             (lost(Loss::Ignored, "notes/", 3_000_000, 2), "2 ignored files (notes/, 2.9 MiB)"),
             (lost(Loss::Change, "README", 0, 1), "a change without a commit (README)"),

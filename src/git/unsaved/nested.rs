@@ -79,7 +79,10 @@ pub(super) fn judge(
     for (index, nested) in nested.iter().enumerate() {
         let (what, is_saved) = match links.get(&nested.path) {
             _ if nested.is_worktree => {
-                (Loss::Worktree, is_clean_worktree(git, looks, clone, refs, nested))
+                // Whose commits they are that are nowhere else is not asked.
+                let has_commits = found.list.iter().any(|unsaved| unsaved.what == Loss::Commits);
+                let is_saved = !has_commits && is_clean_worktree(git, looks, clone, refs, nested);
+                (Loss::Worktree, is_saved)
             }
             Some(oid) if index < limits::SUBMODULES_MAX => {
                 (Loss::Submodule, is_saved(git, looks, clone, &top, &nested.path, oid)?)
@@ -111,7 +114,8 @@ fn is_clean_worktree(
         let own = refs::open_worktree(clone, added)?;
         let unfinished = own.as_ref().map(refs::find_unfinished).transpose()?.flatten();
         let files = Files::of_worktree(looks, clone, added, &work_tree, Patience::default())?;
-        let is_clean = files.status(git)?.is_empty() && super::files::ignored(git, &files)?.is_empty();
+        let is_clean =
+            files.status(git)?.is_empty() && super::files::ignored(git, &files)?.is_empty();
         Ok::<bool, LookError>(is_clean && own.is_some() && unfinished.is_none())
     };
     look().unwrap_or_else(|error| {
