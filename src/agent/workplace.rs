@@ -179,6 +179,7 @@ fn tidy_one(
             forgotten += 1;
         }
     }
+    evidence.tidy(&git)?;
     Ok(forgotten)
 }
 

@@ -130,10 +130,9 @@ pub(crate) fn unsaved(
     }
     for worktree in &refs.worktrees {
         // It would be left without its repository. Those in the clone are found there.
-        if let Some(folder) = worktree.folder.as_ref().filter(|f| !f.starts_with(clone)) {
-            if folder.symlink_metadata().is_ok() {
-                found.add(Loss::Worktree, folder.display().to_string(), 0);
-            }
+        let outside = worktree.folder.as_ref().filter(|folder| !folder.starts_with(clone));
+        if let Some(folder) = outside.filter(|folder| folder.symlink_metadata().is_ok()) {
+            found.add(Loss::Worktree, folder.display().to_string(), 0);
         }
     }
     commits::find(git, looks, clone, &refs, saved, &mut found)?;
