@@ -3,14 +3,21 @@
 //! An audit changes nothing and waits for nobody. Mending takes away nothing that a person or an
 //! agent made.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crossbeam_channel::never;
 
 use crate::agent::AgentSettings;
-use crate::git::lock;
+use crate::git::call::Git;
+use crate::git::environment::plain_git;
+use crate::git::folder::{Folder, Kind, Next, Reach, Seen, walk};
 use crate::git::refs::CloneRefs;
-use crate::job::{IssueRef, JobId, limits};
+use crate::git::{lock, mirror};
+use crate::job::{IssueRef, JobId, Run, limits};
+use crate::process::holders::Holder;
 use crate::process::identity::Identity;
 use crate::process::remains;
 use crate::process::run::RunDir;
@@ -21,8 +28,12 @@ use crate::process::tree;
 pub(crate) enum WorkFinding {
     /// A clone that cannot be used: the issue's next job moves it aside and makes another one.
     Damaged { folder: PathBuf, why: String },
-    /// A clone that was moved aside.
-    Aside { folder: PathBuf },
+    /// A clone, a mirror or evidence that was moved aside, and how much is in it.
+    Aside { folder: PathBuf, bytes: u64 },
+    /// A mirror or evidence that cannot be used: the next job that needs it makes it anew.
+    DamagedOwn { folder: PathBuf, why: String },
+    /// A removal that was interrupted.
+    Removing { folder: PathBuf },
     /// A worktree of version 0.1.0.
     OldWorktree { folder: PathBuf },
     /// A folder among the clones whose name is no issue's.
@@ -51,25 +62,58 @@ pub(crate) struct Marked {
     pub run: String,
 }
 
-/// Looks over mirrors and clones.
+/// Looks over mirrors, evidence and clones.
 pub(crate) fn audit(settings: &AgentSettings) -> Vec<WorkFinding> {
     let mut found = Vec::new();
     for path in entries(&settings.mirrors(), &mut found) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".lock") {
-            if let Ok(Some(by)) = lock::holder_in_words(&path) {
-                found.push(WorkFinding::Busy { mirror: path.with_extension("git"), by });
-            }
-        } else if name.ends_with(".unfinished") {
-            found.push(WorkFinding::Unfinished { folder: path });
-        } else if name.ends_with(".damaged") {
-            found.push(WorkFinding::Aside { folder: path });
-        }
+        found.extend(audit_own(path));
+    }
+    for path in entries(&settings.home.join("evidence"), &mut found) {
+        found.extend(audit_own(path));
     }
     for folder in entries(&settings.worktrees(), &mut found) {
         found.extend(audit_clone(folder));
     }
     found
+}
+
+/// A mirror, the evidence of a repository, or the lock of one.
+fn audit_own(path: PathBuf) -> Option<WorkFinding> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if name.ends_with(".lock") {
+        let by = lock::holder_in_words(&path).ok().flatten()?;
+        return Some(WorkFinding::Busy { mirror: path.with_extension("git"), by });
+    }
+    if name.ends_with(".unfinished") {
+        return Some(WorkFinding::Unfinished { folder: path });
+    }
+    if name.contains(".damaged") {
+        return Some(WorkFinding::Aside { bytes: measure(&path), folder: path });
+    }
+    if !name.ends_with(".git") {
+        return None;
+    }
+    mirror::check(&path).err().map(|why| WorkFinding::DamagedOwn { folder: path, why })
+}
+
+/// The bytes of all files below a folder, as far as they can be seen.
+pub(crate) fn measure(folder: &Path) -> u64 {
+    let reach =
+        Reach { entries_max: limits::MEASURED_ENTRIES_MAX, depth_max: limits::TREE_DEPTH_MAX };
+    let mut bytes: u64 = 0;
+    let Ok(Some(top)) = Folder::open(folder) else { return 0 };
+    let walked = walk(top, reach, |seen| {
+        if let Seen::Entry { folder, entry, .. } = seen
+            && entry.kind == Kind::File
+        {
+            bytes += folder.stat(&entry.name).ok().flatten().map_or(0, |stat| stat.bytes);
+        }
+        Ok(Next::Enter)
+    });
+    if let Err(why) = walked {
+        tracing::debug!(folder = %folder.display(), %why, "was not measured to its end");
+    }
+    bytes
 }
 
 fn audit_clone(folder: PathBuf) -> Option<WorkFinding> {
@@ -78,7 +122,10 @@ fn audit_clone(folder: PathBuf) -> Option<WorkFinding> {
         return Some(WorkFinding::Unfinished { folder });
     }
     if name.contains(".damaged-") {
-        return Some(WorkFinding::Aside { folder });
+        return Some(WorkFinding::Aside { bytes: measure(&folder), folder });
+    }
+    if name.starts_with(".removing-") {
+        return Some(WorkFinding::Removing { folder });
     }
     if issue_of(&folder).is_none() {
         return Some(WorkFinding::Foreign { folder });
@@ -109,6 +156,44 @@ pub(crate) fn is_run_held(folder: &Path) -> bool {
     // What cannot be inspected counts as held.
     RunDir::at(folder).is_locked().unwrap_or(true)
 }
+
+/// Who holds the lock of a run whose shim is gone: its job stays as it is for as long.
+pub(crate) fn lock_holders(settings: &AgentSettings, run: &Run) -> Vec<Holder> {
+    remains::lock_holders(&RunDir::at(&settings.runs().join(&run.folder))).unwrap_or_default()
+}
+
+/// Kills them, on a person's word. Gives those that live on.
+pub(crate) fn end_lock_holders(settings: &AgentSettings, run: &Run) -> io::Result<Vec<Holder>> {
+    remains::end_lock_holders(&RunDir::at(&settings.runs().join(&run.folder)))
+}
+
+/// Whether commits can be signed without a person; `None` where git is not told to sign them.
+pub(crate) fn try_signing() -> Option<Result<(), String>> {
+    let asked = plain_git(Path::new("/"))
+        .args(["config", "--type=bool", "--get", "commit.gpgSign"])
+        .stderr(Stdio::null())
+        .output();
+    let is_wanted = asked.is_ok_and(|output| output.stdout.trim_ascii() == b"true");
+    is_wanted.then(|| {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let nothing = File::open("/dev/null").map_err(|error| error.to_string())?;
+        let stop = never();
+        let git = Git::new(&nothing, &stop, limits::SIGN_MS_MAX, None);
+        let sign = || {
+            let folder = folder.path();
+            git.call_nowhere("init")
+                .args(["--quiet", "--bare", "--template="])
+                .arg(folder)
+                .run()?;
+            let commit = git.call(folder, "commit-tree").args(["-S", "-m", "a try", EMPTY_TREE]);
+            commit.env("GPG_TTY", "").run()
+        };
+        sign().map(drop).map_err(|error| error.words().to_string())
+    })
+}
+
+/// Git knows it without having it.
+const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
 /// Removes a run's folder, unless something of the run lives.
 pub(crate) fn remove_run(folder: &Path) -> Result<(), String> {

@@ -36,6 +36,7 @@ mod early_exit;
 mod upkeep;
 
 pub(crate) mod checkup;
+mod diff;
 mod version;
 mod workplace;
 
@@ -54,11 +55,14 @@ use crate::process::{remains, safe_file};
 use self::early_exit::EarlyExit;
 use self::rounds::Round;
 
+pub(crate) use self::diff::diff;
 pub use self::settings::AgentSettings;
 pub use self::template::Template;
 pub(crate) use self::template::Values;
 pub(crate) use self::version::{check_version, opencode_version};
-pub(crate) use self::workplace::{Workplace, remove_workplace};
+pub(crate) use self::workplace::{
+    Kept, Place, Workplace, finish_removals, remove_workplace, tidy_evidence,
+};
 pub(crate) use self::workspace::fetch_repository;
 pub use crate::run::Completion;
 

@@ -26,7 +26,12 @@ pub(super) struct Places {
 
 impl Places {
     pub fn of(settings: &AgentSettings, issue: &IssueRef) -> Places {
-        let name = issue.safe_repository_name();
+        let folder = settings.worktree(issue);
+        Places { folder, ..Places::named(settings, &issue.safe_repository_name()) }
+    }
+
+    /// Those of a repository, by its name among the others; no issue's clone is meant.
+    pub fn named(settings: &AgentSettings, name: &str) -> Places {
         let evidence = settings.home.join("evidence");
         let mirrors = settings.mirrors();
         Places {
@@ -35,8 +40,8 @@ impl Places {
             evidence: evidence.join(format!("{name}.git")),
             evidence_lock: evidence.join(format!("{name}.lock")),
             looks: evidence.join("looks"),
-            folder: settings.worktree(issue),
-            name,
+            folder: settings.worktrees(),
+            name: name.into(),
         }
     }
 }

@@ -98,6 +98,11 @@ impl RemoteOf {
         let RemoteOf { url, login, attempts, pause_ms } = self;
         Remote { url, login: login.as_ref(), attempts: *attempts, pause_ms: *pause_ms }
     }
+
+    /// For somebody who waits: what the network refuses is not tried again.
+    pub fn try_once(&mut self) {
+        self.attempts = 1;
+    }
 }
 
 impl AgentSettings {

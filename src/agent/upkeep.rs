@@ -57,7 +57,8 @@ impl AgentExecutor {
             let entry = entry?;
             let Some(job) = entry.file_name().to_str().and_then(job_of_log) else { continue };
             let modified = entry.metadata()?.modified()?.duration_since(SystemTime::UNIX_EPOCH);
-            let ms = modified.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+            let ms =
+                modified.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
             let is_old = now.ms_since(Timestamp(ms)) > retention_ms;
             if is_old && self.run_folders(job).is_empty() {
                 tracing::info!(%job, "removing a log to which nobody added for long");

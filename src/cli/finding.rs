@@ -137,7 +137,7 @@ pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..KIB => format!("{bytes} B"),
         _ if bytes < KIB * KIB => format!("{} KiB", bytes / KIB),
-        _ if bytes < KIB * KIB * KIB => format!("{} MiB", bytes / KIB / KIB),
+        _ if bytes < KIB * KIB * KIB => format!("{:.1} MiB", bytes as f64 / (KIB * KIB) as f64),
         _ => format!("{:.1} GiB", bytes as f64 / (KIB * KIB * KIB) as f64),
     }
 }
@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn sizes_and_lists_are_short() {
-        for (bytes, text) in [(7, "7 B"), (2048, "2 KiB"), (5 << 20, "5 MiB"), (3 << 29, "1.5 GiB")]
+        for (bytes, text) in
+            [(7, "7 B"), (2048, "2 KiB"), (5 << 20, "5.0 MiB"), (3 << 29, "1.5 GiB")]
         {
             assert_eq!(size(bytes), text);
         }

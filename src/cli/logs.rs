@@ -70,7 +70,8 @@ fn cannot_open(log: &Path, error: &io::Error) -> CliError {
     CliError::general(format!("cannot open {}: {error}", log.display()))
 }
 
-fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
+/// The job of a number, or an issue's that is or was at work last.
+pub(super) fn find(queue: &Queue, text: &str) -> Result<Job, CliError> {
     if let Ok(id) = text.parse() {
         return queue.get(id)?.ok_or_else(|| CliError::no_such_job(id));
     }

@@ -6,6 +6,7 @@ mod context;
 mod credential;
 mod daemon;
 mod demo;
+mod diff;
 mod doctor;
 mod each;
 mod edit;
@@ -87,6 +88,8 @@ enum Verb {
     Wait(wait::Arguments),
     /// Show what a job's agent logged
     Logs(logs::Arguments),
+    /// Show the commits of a job, also when its worktree is gone
+    Diff(diff::Arguments),
     /// List sessions, with their worktrees and branches
     List(sessions::list::Arguments),
     /// Take away an issue's worktree, branch and session
@@ -232,6 +235,7 @@ fn dispatch(verb: Verb, context: &Context) -> Result<CliExit, CliError> {
         Verb::Start(arguments) => launch::run(context, arguments, "started"),
         Verb::Continue(arguments) => launch::run(context, arguments, "continued"),
         Verb::Logs(arguments) => logs::run(context, &arguments),
+        Verb::Diff(arguments) => diff::run(context, &arguments),
         Verb::List(arguments) => sessions::list::run(context, &arguments),
         Verb::Destroy(arguments) => sessions::destroy::run(context, &arguments),
         Verb::Prune(arguments) => sessions::prune::run(context, &arguments),

@@ -43,8 +43,20 @@ fn json(job: &Job, session: Option<&Session>, config: &Config) -> serde_json::Va
     value["session"] = session.and_then(|session| session.id.clone()).into();
     value["worktree"] = session.map(|session| session.worktree.clone()).into();
     value["branch"] = session.map(|session| session.branch.clone()).into();
+    value["work"] = place_of_work(job, session).into();
     value["log"] = config.agents().log(job.id).to_string_lossy().into();
     value
+}
+
+/// Where the work of the job's last attempt is, if it did any.
+pub(super) fn place_of_work(job: &Job, session: Option<&Session>) -> Option<String> {
+    let report = &job.attempts.last()?.report;
+    if report.work.is_some() || report.commits == 0 {
+        return report.work.clone();
+    }
+    Some(
+        session.map_or("the issue's branch".into(), |session| format!("branch {}", session.branch)),
+    )
 }
 
 fn text(
@@ -67,10 +79,10 @@ fn text(
     if let Some(outcome) = job.outcome().filter(|outcome| !outcome.detail.is_empty()) {
         row("because", &outcome.detail);
     }
-    if let Some(work) = render::work(job) {
+    if let Some(work) = place_of_work(job, session) {
         let tip = job.attempts.last().and_then(|attempt| attempt.report.tip.as_deref());
         let tip = tip.map_or(String::new(), |tip| format!(" ({})", &tip[..tip.len().min(12)]));
-        row("work", &format!("{}{tip}", render::one_line(work)));
+        row("work", &format!("{}{tip}", render::one_line(&work)));
     }
     row("message", &render::excerpt(&job.message));
     row("enqueued", &job.enqueued_at.to_string());

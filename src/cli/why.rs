@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::agent::checkup;
 use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::daemon::{self, Seen};
 use crate::job::why::{Ahead, Facts, Pause, Why, why};
 use crate::job::{Job, JobId, Run, StateKind, WorkerId, limits, order};
+use crate::process::holders::Holder;
 use crate::process::identity::{self, Identity};
 use crate::process::lock::LockState;
 use crate::queue::Queue;
@@ -42,11 +44,30 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     let id = arguments.id;
     let position = position_of(&queue, id)?.ok_or_else(|| CliError::no_such_job(id))?;
     let reasons = reasons(&position, &config)?;
+    let holders = holders(&position.job, &config);
     print(&match arguments.format {
-        Format::Json => format!("{:#}\n", json(&position, &reasons)),
-        Format::Text => text(&position, &reasons),
+        Format::Json => {
+            let mut value = json(&position, &reasons);
+            value["held_by"] = holders.iter().map(|h| json!(h.process.pid)).collect();
+            format!("{value:#}\n")
+        }
+        Format::Text => {
+            let mut text = text(&position, &reasons);
+            for holder in &holders {
+                let _ = writeln!(text, "  its run is held by {holder}");
+                let _ = writeln!(text, "    `kugetsu queue cancel --force {id}` ends it");
+            }
+            text
+        }
     })?;
     Ok(CliExit::Success)
+}
+
+/// Who holds the run of a job whose shim is gone.
+fn holders(job: &Job, config: &Config) -> Vec<Holder> {
+    let run = job.lease().and_then(|lease| lease.run.as_ref());
+    let run = run.filter(|run| !shim_lives(run));
+    run.map_or(Vec::new(), |run| checkup::lock_holders(&config.agents(), run))
 }
 
 /// What a pending job waits for most, in words.

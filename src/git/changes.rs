@@ -17,7 +17,7 @@ use crate::git::evidence::LookError;
 use crate::git::fingerprint::Fingerprint;
 use crate::git::folder::{Folder, Kind, Next, Reach, Seen, Unreadable, walk};
 use crate::git::looker::Looker;
-use crate::git::refs::CloneRefs;
+use crate::git::refs::{self, AddedWorktree, CloneRefs};
 use crate::git::trouble::{self, GitError};
 use crate::git::vet;
 use crate::job::limits;
@@ -163,6 +163,21 @@ impl<'f> Files<'f> {
         }
         copy_index(parts, &looker)?;
         Ok(Files { work_tree, looker, head: head.cloned(), patience })
+    }
+
+    /// The same for a worktree that was added to a vetted clone.
+    pub fn of_worktree(
+        looks: &Path,
+        clone: &Path,
+        added: &AddedWorktree,
+        work_tree: &'f Path,
+        patience: Patience,
+    ) -> Result<Files<'f>, LookError> {
+        let gone = || Unreadable::NoClone(format!("worktree {} is gone", added.name));
+        let git = refs::open_worktree(clone, added)?.ok_or_else(gone)?;
+        let objects = clone.join(".git/objects");
+        let parts = Parts { objects: &objects, index: &git, exclude: &git };
+        Files::of_parts(looks, &parts, work_tree, added.head.oid(), patience)
     }
 
     /// Runs a git that looks at the files, and gives what it says. An index that git does not take

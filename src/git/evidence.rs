@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::git::Oid;
@@ -143,7 +144,9 @@ impl Evidence {
     fn make(&self, mirrored: &Path) -> io::Result<()> {
         let parent = self.folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
         fs::create_dir_all(parent)?;
-        let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
+        let mut draft = tempfile::Builder::new();
+        let draft = draft.prefix(".new-").permissions(fs::Permissions::from_mode(0o700));
+        let draft = draft.tempdir_in(parent)?;
         looker::write_git_folder(draft.path(), &[mirrored])?;
         for name in ["HEAD", "config", "objects/info/alternates", "objects/info", "objects", "."] {
             fs::File::open(draft.path().join(name))?.sync_all()?;

@@ -285,6 +285,18 @@ pub(crate) fn heads(git: &Git<'_>, mirror: &Path) -> Result<BTreeMap<BranchName,
     references(git, mirror).map(|(heads, _)| heads)
 }
 
+/// The remote as it was when it was fetched last.
+pub(crate) fn remembered(git: &Git<'_>, mirror: &Path) -> Result<RemoteState, GitError> {
+    let heads = heads(git, mirror)?;
+    let default_branch = known_default(mirror).filter(|branch| heads.contains_key(branch));
+    Ok(RemoteState { default_branch, heads })
+}
+
+/// What is wrong with a mirror, in words: the next job that needs it makes it anew.
+pub(crate) fn check(mirror: &Path) -> Result<(), String> {
+    health::look(mirror)
+}
+
 /// Branches of the remote, and the id of its head.
 fn references(
     git: &Git<'_>,

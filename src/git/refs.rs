@@ -145,6 +145,17 @@ const NO_WORK: [&str; 6] = [
     "refs/prefetch/",
 ];
 
+/// What git keeps of a worktree that was added to a clone.
+pub(super) fn open_worktree(
+    clone: &Path,
+    added: &AddedWorktree,
+) -> Result<Option<Folder>, Unreadable> {
+    match vet::open_git(clone)?.folder("worktrees")? {
+        Some(worktrees) => worktrees.folder(&added.name),
+        None => Ok(None),
+    }
+}
+
 /// What a file of a reference says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {

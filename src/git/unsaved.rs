@@ -20,6 +20,7 @@ use crate::git::call::Git;
 use crate::git::changes::{Changes, Files, Patience};
 use crate::git::evidence::LookError;
 use crate::git::folder::{Entry, Folder, Kind, Next, Reach, Seen, Unreadable, walk};
+use crate::git::looker::Looker;
 use crate::git::refs::CloneRefs;
 use crate::job::limits;
 
@@ -48,6 +49,25 @@ pub(crate) enum Loss {
     HalfDone,
     /// Not looked at, so not known to be saved.
     Unseen,
+}
+
+impl Loss {
+    /// One word, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loss::Commits => "commits",
+            Loss::Stash => "stash",
+            Loss::Change => "change",
+            Loss::Untracked => "untracked",
+            Loss::Ignored => "ignored",
+            Loss::Repository => "repository",
+            Loss::Submodule => "submodule",
+            Loss::Worktree => "worktree",
+            Loss::LargeFile => "large_file",
+            Loss::HalfDone => "half_done",
+            Loss::Unseen => "unseen",
+        }
+    }
 }
 
 impl fmt::Display for Loss {
@@ -110,19 +130,34 @@ pub(crate) fn unsaved(
     }
     for worktree in &refs.worktrees {
         // It would be left without its repository. Those in the clone are found there.
-        if let Some(folder) = worktree.folder.as_ref().filter(|f| !f.starts_with(clone))
-            && folder.symlink_metadata().is_ok()
-        {
+        let outside = worktree.folder.as_ref().filter(|folder| !folder.starts_with(clone));
+        if let Some(folder) = outside.filter(|folder| folder.symlink_metadata().is_ok()) {
             found.add(Loss::Worktree, folder.display().to_string(), 0);
         }
     }
     commits::find(git, looks, clone, &refs, saved, &mut found)?;
     let files = Files::new(looks, clone, &refs, Patience::default())?;
     let nested = nested::find(clone, &mut found)?;
-    nested::judge(git, looks, clone, &files, &nested, &mut found)?;
+    nested::judge(git, looks, clone, &refs, &files, &nested, &mut found)?;
     files::find(git, clone, &files, &nested, saved, &mut found)?;
     large::find(git, looks, clone, &refs, saved, &mut found)?;
     Ok(found.into_list())
+}
+
+/// How many commits of a clone the base does not have.
+pub(crate) fn ahead(
+    git: &Git<'_>,
+    looks: &Path,
+    clone: &Path,
+    mirror: &Path,
+    tip: &Oid,
+    base: &Oid,
+) -> Result<u32, LookError> {
+    let objects = [clone.join(".git/objects"), mirror.join("objects")];
+    let looker = Looker::new(looks, &[&objects[0], &objects[1]]).map_err(LookError::Own)?;
+    let call = looker.call(git, "rev-list").args(["--count", tip.as_str(), &format!("^{base}")]);
+    let count = call.text().map_err(LookError::of_clone)?;
+    count.parse().map_err(|_| Unreadable::Passing(format!("git rev-list said {count:?}")).into())
 }
 
 /// What was found so far, of each kind to a bound.

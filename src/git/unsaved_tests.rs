@@ -18,6 +18,7 @@ detached | git checkout -q --detach; c x 1 | commits HEAD
 in a tag alone | git checkout -q --detach; c x 1; git tag t; git checkout -q issue-1 | commits refs/tags/t
 in a note | git notes add -m hello | commits refs/notes/commits
 an empty commit | git commit -q --allow-empty -m e | -
+an empty commit with a tag | git tag keep $(git commit-tree -m x -p HEAD HEAD:) | commits refs/tags/keep
 squash-merged | c x 1; c y 1; (cd $T/seed; printf '%s\n' 1 > x; printf '%s\n' 1 > y; git add x y; git commit -qm squashed; git push -q origin main) | -
 squash-merged, and the base went on | c x 1; c y 1; (cd $T/seed; printf '%s\n' 1 > x; printf '%s\n' 1 > y; git add x y; git commit -qm squashed; git push -q origin main); up x 2 | -
 rebase-merged | c x 1; c y 1; up x 1; up y 1 | -
@@ -47,6 +48,7 @@ an ignored repository | mkdir ignored; git init -q ignored/nested | repository i
 a repository where all can be made again | printf 'target/\n' > .git/info/exclude; git init -q target/deps/x | repository target/deps/x
 a bare repository | mkdir ignored; git init -q --bare ignored/x.git | repository ignored/x.git
 a worktree in the clone | git worktree add -q ignored/w; (cd ignored/w; echo 1 > y) | worktree ignored/w
+a clean worktree in the clone | git worktree add -q --detach ignored/w | -
 a worktree outside | git worktree add -q $T/w | worktree /w
 a submodule as it should be | sub | -
 a submodule with a commit | sub; (cd sub; git checkout -q --detach; c y 1) | submodule sub

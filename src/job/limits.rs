@@ -414,3 +414,19 @@ pub const REMOVE_BATCH_MAX: usize = 10_000;
 pub const REMOVE_NAMES_MAX: usize = 1_000;
 /// Files that are made on trial before a worker goes on after trouble of the machine.
 pub const EXAMINE_FILES: u32 = 20;
+
+// Looking over what is there, for a person who waits.
+/// Longest look at one issue's clone.
+pub const INSPECT_MS_MAX: u64 = 5 * 60_000;
+/// Longest time that `prune` and `destroy` ask a remote what it has.
+pub const ASK_REMOTE_MS_MAX: u64 = 60_000;
+/// Things that would be lost that are named in one line.
+pub const UNSAVED_SHOWN_MAX: usize = 8;
+/// Entries that are looked at to measure a folder.
+pub const MEASURED_ENTRIES_MAX: usize = 3_000_000;
+/// Longest time that `doctor` tries to sign a commit.
+pub const SIGN_MS_MAX: u64 = 10_000;
+/// Inodes without which a disk counts as full.
+pub const INODES_MIN: u64 = 10_000;
+/// Free inodes that are enough whatever part of the disk they are.
+pub const INODES_ENOUGH: u64 = 200_000;

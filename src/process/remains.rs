@@ -150,7 +150,6 @@ fn own_pid() -> i32 {
     nix::unistd::Pid::this().as_raw()
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "why and doctor call it"))]
 /// Who holds a run's lock: why its job stays as it is although nothing of it seems to live.
 pub fn lock_holders(dir: &RunDir) -> io::Result<Vec<Holder>> {
     match holders::of(&dir.file("lock")) {
@@ -159,7 +158,6 @@ pub fn lock_holders(dir: &RunDir) -> io::Result<Vec<Holder>> {
     }
 }
 
-#[expect(dead_code, reason = "cancel --force calls it")]
 /// Kills who holds a run's lock, whoever that is: on a person's word. Gives those that live on.
 pub fn end_lock_holders(dir: &RunDir) -> io::Result<Vec<Holder>> {
     match holders::end(&dir.file("lock")) {

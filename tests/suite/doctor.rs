@@ -301,81 +301,140 @@ fn runs_that_are_over_are_removed_and_those_that_live_are_not() {
 }
 
 #[test]
-fn locks_of_gits_that_were_killed_are_removed_unless_somebody_is_there() {
-    let world = worked();
-    let clone = world.home().join("repos/git.test+o+r.git");
-    let index = clone.join("worktrees/git.test+o+r+1/index.lock");
-    for file in [index, clone.join("packed-refs.lock")] {
-        fs::write(&file, "").expect("a file");
-        let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
-        {
-            let _somebody = world.somebody_in(&world.worktree(1));
-            wait_for("somebody there", || {
-                let (code, findings) = audit(&world);
-                let notes = of(&findings, "git-locks");
-                (code == 0 && notes[0].contains("and so is process")).then_some(())
-            });
-            fix(&world);
-            assert!(file.exists());
-        }
-        assert_only(&world, "git-locks", &[name, "left by a git that was killed"]);
-        assert_mended(&world, "git-locks");
-        assert!(!file.exists());
+fn what_is_damaged_is_named_and_left() {
+    type Harm = fn(&World);
+    let damaged: [(Harm, &str, &[&str]); 4] = [
+        (
+            |w| fs::remove_file(w.worktree(1).join(".git/HEAD")).expect("ours"),
+            "worktrees",
+            &["git.test+o+r+1", "it cannot be used"],
+        ),
+        (
+            |w| fs::remove_dir_all(w.worktree(1).join(".git")).expect("ours"),
+            "worktrees",
+            &["git.test+o+r+1", "it cannot be used"],
+        ),
+        (
+            |w| fs::write(w.home().join("mirrors/git.test+o+r.git/HEAD"), "").expect("a file"),
+            "mirrors",
+            &["mirrors/git.test+o+r.git", "HEAD is empty"],
+        ),
+        (
+            |w| fs::write(w.home().join("evidence/git.test+o+r.git/config"), "").expect("a file"),
+            "mirrors",
+            &["evidence/git.test+o+r.git", "config is empty"],
+        ),
+    ];
+    for (harm, check, words) in damaged {
+        let world = worked();
+        harm(&world);
+        assert_only(&world, check, words);
+        assert_left(&world, check);
     }
 }
 
 #[test]
-fn worktrees_that_are_gone_are_forgotten_and_their_commits_kept() {
-    let world = worked();
-    let clone = world.home().join("repos/git.test+o+r.git");
-    let commit = world.git(&clone, &["rev-parse", "issue-1"]);
-    fs::remove_dir_all(world.worktree(1)).expect("it is ours");
-    assert_only(&world, "worktrees", &["git.test+o+r+1", "issue-1 is untouched"]);
-    assert_mended(&world, "worktrees");
-    assert_eq!(world.git(&clone, &["rev-parse", "issue-1"]), commit);
-    let listing = world.git(&clone, &["worktree", "list"]);
-    assert_eq!(listing.lines().count(), 1, "{listing}");
-    let (_, findings) = audit(&world);
-    assert_eq!(
-        of(&findings, "branches"),
-        ["note: 1 branch has no worktree: issue-1 of git.test+o+r.git: "]
-    );
-    // On no branch, its commits hang on what git knows of the worktree.
-    world.ok(&["queue", "retry", "1"]);
-    world.work();
-    world.git(&world.worktree(1), &["checkout", "-q", "--detach"]);
-    fs::remove_dir_all(world.worktree(1)).expect("it is ours");
-    assert_only(&world, "worktrees", &["its commits were on no branch"]);
-    assert_left(&world, "worktrees");
-}
-
-#[test]
-fn folders_that_git_or_the_queue_does_not_know_are_told() {
+fn folders_that_nobody_needs_are_told() {
     let world = worked();
     let private = |path: &Path| {
         fs::create_dir(path).expect("a folder");
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("ours");
     };
-    private(&world.home().join("worktrees/mine"));
-    private(&world.home().join("repos/git.test+o+x.unfinished"));
+    let worktrees = world.home().join("worktrees");
+    let aside = worktrees.join("git.test+o+r+9.damaged-1");
+    for folder in [
+        &worktrees.join("mine"),
+        &worktrees.join("git.test+o+r+8.unfinished"),
+        &worktrees.join(".removing-0-git.test+o+r+7"),
+        &aside,
+    ] {
+        private(folder);
+    }
+    fs::write(aside.join("work"), vec![b'x'; 3 << 20]).expect("a file");
     let log = world.home().join("logs/dev-77.log");
     fs::write(&log, "hello\n").expect("a file");
     fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).expect("ours");
-    let (code, findings) = audit(&world);
-    assert_eq!(code, 0, "{findings:#?}");
-    assert!(of(&findings, "worktrees")[0].contains("worktrees/mine is no issue's"));
-    assert!(of(&findings, "clones")[0].contains("a clone that was interrupted"));
+    let (_, findings) = audit(&world);
+    let told = format!("{:?}{:?}", of(&findings, "worktrees"), of(&findings, "clones"));
+    for words in [
+        "worktrees/mine is no issue's",
+        "git.test+o+r+8.unfinished was interrupted in the making",
+        ".removing-0-git.test+o+r+7 is what an interrupted removal left",
+        "git.test+o+r+9.damaged-1 was damaged, and is kept aside (3.0 MiB)",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
     assert_eq!(of(&findings, "logs"), ["note: 1 log of jobs that are gone, 6 B: dev-77.log: "]);
     fix(&world);
-    assert!(log.exists(), "logs are work");
-    private(&world.worktree(2));
-    assert_only(&world, "worktrees", &["git.test+o+r+2", "git knows no worktree there"]);
-    assert_left(&world, "worktrees");
+    assert!(log.exists() && aside.join("work").exists(), "logs and what is kept aside are work");
+}
+
+#[test]
+fn room_is_told_in_bytes_and_inodes_and_a_temporary_folder_is_tried() {
+    let mut world = worked();
     let (_, findings) = audit(&world);
-    assert_eq!(of(&findings, "sessions"), ["note: 1 worktree has no session: git.test/o/r#2: "]);
-    fs::remove_dir(world.worktree(2)).expect("it is ours");
-    fs::write(world.home().join("repos/git.test+o+r.git/HEAD"), "garbage").expect("a file");
-    assert_only(&world, "unreadable", &["git.test+o+r.git", "not a git repository"]);
+    let disk = of(&findings, "disk");
+    assert!(disk.iter().all(|line| line.contains("inodes") || line.contains("free")), "{disk:?}");
+    assert_eq!(of(&findings, "temporary").len(), 1);
+    let nowhere = world.root().join("nowhere").display().to_string();
+    world.set("TMPDIR", &nowhere);
+    let (code, findings) = audit(&world);
+    let said = of(&findings, "temporary");
+    assert!(code == 1 && said[0].starts_with("trouble: "), "{said:?}");
+    assert!(said[0].contains(&nowhere), "{said:?}");
+}
+
+#[test]
+fn signing_is_tried() {
+    let world = worked();
+    let signer = world.root().join("signer");
+    let identity = fs::read_to_string(world.root().join("home/.gitconfig")).expect("it is there");
+    let config =
+        format!("{identity}[commit]\n\tgpgSign = true\n[gpg]\n\tprogram = {}\n", signer.display());
+    fs::write(world.root().join("home/.gitconfig"), config).expect("a file");
+    for (script, is_well) in [
+        ("cat > /dev/null; echo '[GNUPG:] SIG_CREATED D' >&2; echo signature", true),
+        ("echo 'gpg: no pinentry' >&2; exit 2", false),
+    ] {
+        fs::write(&signer, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        fs::set_permissions(&signer, fs::Permissions::from_mode(0o755)).expect("ours");
+        let (_, findings) = audit(&world);
+        let said = of(&findings, "signing");
+        assert_eq!(said[0].starts_with("good: "), is_well, "{said:?}");
+    }
+}
+
+#[test]
+fn whoever_holds_the_run_of_a_dead_shim_is_named_and_ended_by_force() {
+    let mut world = World::new();
+    world.agent("echo begun > \"$HOME/begun\"; while ! test -e \"$HOME/go\"; do sleep 0.02; done");
+    world.enqueue(1, &[]);
+    let mut worker = world.worker(&[]);
+    world.file("home/begun");
+    worker.kill();
+    let marker = format!("KUGETSU_DIR={}", world.home().display());
+    for pid in processes_with(&marker) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    wait_for("their end", || processes_with(&marker).is_empty().then_some(()));
+    let runs = fs::read_dir(world.home().join("runs")).expect("a folder");
+    let run = runs.flatten().next().expect("a run").path();
+    let mut holder = world.background_shell(&format!("flock {}/lock sleep 1000", run.display()));
+    let held = wait_for("the lock", || {
+        let said = of(&audit(&world).1, "held");
+        said.first().cloned()
+    });
+    for words in ["trouble: job 1", "is held by process ", "sleep 1000"] {
+        assert!(held.contains(words), "{held}");
+    }
+    let why = world.ok(&["queue", "why", "1"]);
+    assert!(why.contains("its run is held by process "), "{why}");
+    assert!(why.contains("`kugetsu queue cancel --force 1` ends it"), "{why}");
+    world.ok(&["queue", "cancel", "--force", "1"]);
+    holder.wait();
+    wait_for("the end of its heirs", || of(&audit(&world).1, "held").is_empty().then_some(()));
+    world.work();
+    assert_eq!(world.state(1), "cancelled");
 }
 
 #[test]
@@ -404,7 +463,7 @@ fn a_git_at_work_is_told_and_no_trouble() {
         let value: Value = serde_json::from_str(&ran.stdout).expect("JSON");
         let findings = value["findings"].as_array().expect("findings");
         let said = of(findings, "repositories");
-        let is_said = |line: &String| line.starts_with("good: git.test+o+r.git: git (pid ");
+        let is_said = |line: &String| line.starts_with("good: git.test+o+r.git: held by process ");
         said.iter().any(is_said).then_some(())
     });
     world.shell("touch home/go");

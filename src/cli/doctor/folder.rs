@@ -61,6 +61,7 @@ pub(super) fn audit(config: &Config, loaded: Result<(), ConfigError>) -> Vec<Fin
     findings.extend(token_mode(&path));
     findings.extend(owners_and_modes(config));
     findings.push(room(home));
+    findings.push(temporary_folder());
     if let Some(folder) = config.store.parent().filter(|folder| *folder != home && folder.is_dir())
     {
         findings.push(room(folder));
@@ -128,7 +129,7 @@ fn own_paths(config: &Config) -> Vec<PathBuf> {
     let home = &config.home;
     let wake = config.store.with_file_name("wake");
     let mut paths = vec![home.clone(), config.store.clone(), wake, home.join("queue-daemon.lock")];
-    for name in ["repos", "worktrees", "runs", "workers", "logs"] {
+    for name in ["mirrors", "evidence", "worktrees", "runs", "workers", "logs"] {
         let folder = home.join(name);
         if name != "worktrees" {
             paths.extend(entries(&folder));
@@ -175,15 +176,47 @@ fn room(folder: &Path) -> Finding {
     let free = disk.blocks_available().saturating_mul(unit);
     let total = disk.blocks().saturating_mul(unit);
     let remedy = "`kugetsu prune` takes away worktrees that have nothing of worth";
-    let said = format!("{} of {} is free", size(free), size(total));
-    match room_of(free, total) {
-        Room::Enough => Finding::good("disk", format!("{what}: {} free", size(free))),
+    let (inodes, all_inodes) = (disk.files_available(), disk.files());
+    // A file system that makes them as they are needed says 0 of 0.
+    let has_inodes = all_inodes > 0;
+    let room_for_files = match has_inodes {
+        true => room_for(inodes, all_inodes, limits::INODES_MIN, limits::INODES_ENOUGH),
+        false => Room::Enough,
+    };
+    let of_inodes = if has_inodes { format!(", and {inodes} inodes") } else { String::new() };
+    let said = format!(
+        "{} of {} is free ({} before work stops), {inodes} of {all_inodes} inodes ({} before)",
+        size(free),
+        size(total),
+        size(free.saturating_sub(limits::DISK_BYTES_MIN)),
+        inodes.saturating_sub(limits::INODES_MIN),
+    );
+    match room_of(free, total).max(room_for_files) {
+        Room::Enough => Finding::good("disk", format!("{what}: {} free{of_inodes}", size(free))),
         Room::Little => Finding::note("disk", format!("{what}: {said}"), remedy),
         Room::None => Finding::trouble("disk", what, said, remedy),
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// Git, agents and kugetsu itself make files there.
+fn temporary_folder() -> Finding {
+    let folder = std::env::temp_dir();
+    let what = format!("the folder for temporary files, {}", folder.display());
+    match tempfile::tempfile_in(&folder) {
+        Ok(_) => Finding::good("temporary", what),
+        Err(error) => {
+            let remedy = "TMPDIR says which folder it is: it must be there, with room, and yours";
+            Finding::trouble(
+                "temporary",
+                what,
+                format!("cannot make a file in it: {error}"),
+                remedy,
+            )
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Room {
     Enough,
     /// A small part of the disk, with which one can work.
@@ -192,9 +225,13 @@ enum Room {
 }
 
 fn room_of(free: u64, total: u64) -> Room {
+    room_for(free, total, limits::DISK_BYTES_MIN, limits::DISK_BYTES_ENOUGH)
+}
+
+fn room_for(free: u64, total: u64, least: u64, enough: u64) -> Room {
     match free {
-        _ if free < limits::DISK_BYTES_MIN => Room::None,
-        _ if free < limits::DISK_BYTES_ENOUGH && free < total / 20 => Room::Little,
+        _ if free < least => Room::None,
+        _ if free < enough && free < total / 20 => Room::Little,
         _ => Room::Enough,
     }
 }
@@ -217,5 +254,16 @@ mod tests {
         ] {
             assert_eq!(room_of(free, total), expected, "{free} of {total}");
         }
+        for (free, total, expected) in [
+            (9_999, 1_000_000, Room::None),
+            (10_000, 1_000_000, Room::Little),
+            (50_000, 1_000_000, Room::Enough),
+            (199_999, 10_000_000, Room::Little),
+            (200_000, 10_000_000, Room::Enough),
+        ] {
+            let room = room_for(free, total, limits::INODES_MIN, limits::INODES_ENOUGH);
+            assert_eq!(room, expected, "{free} of {total} inodes");
+        }
+        assert!(Room::Enough < Room::Little && Room::Little < Room::None);
     }
 }

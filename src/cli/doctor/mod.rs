@@ -27,8 +27,7 @@ clones, worktrees, logs, the disk and the clock. It changes nothing: `✗` is to
 mended, and the line below says how; `·` is only to be known.
 
 --fix mends what nobody can miss: modes of kugetsu's own files, lock files that
-nobody holds, run folders of jobs that have ended or are gone, worktrees that git
-knows and that are not there, locks of gits that were killed. It never touches
+nobody holds, run folders of jobs that have ended or are gone. It never touches
 commits, branches, worktrees, changes, processes or logs, also not logs of jobs
 that are gone. With a configuration or a queue that is broken it mends nothing.
 
@@ -54,10 +53,12 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     let is_configured = loaded.is_ok();
     let mut findings: Vec<Finding> = programs::git_version().into_iter().collect();
     findings.extend(programs::audit(context, &config));
+    findings.extend(programs::audit_signing());
     spinner.say("looking at the folder");
     findings.extend(folder::audit(&config, loaded));
     spinner.say("looking at clones and worktrees");
     let settings = config.agents();
+    findings.extend(programs::audit_sandbox(&settings));
     let remains = Remains::collect(&settings);
     let workers = daemon::workers_in(&config.workers());
     spinner.say("reading every job");

@@ -1,11 +1,13 @@
 //! Git, the agent, and who commits: for `init` too.
 
-use crate::agent::{check_version, opencode_version};
+use crate::agent::{AgentSettings, check_version, checkup, opencode_version};
 use crate::cli::context::{CliError, Context};
 use crate::cli::finding::Finding;
+use crate::cli::render;
 use crate::cli::worker::{check_programs, committer};
 use crate::config::Config;
 use crate::git::environment::plain_git;
+use crate::process::sandbox::{self, Support};
 
 /// Whether git and the agent are there and will do.
 pub(in crate::cli) fn audit(context: &Context, config: &Config) -> Vec<Finding> {
@@ -51,4 +53,36 @@ fn audit_committer(config: &Config) -> Finding {
             "git config --global user.name NAME, and user.email ADDRESS",
         ),
     }
+}
+
+/// Whether agents can sign commits, if they are to.
+pub(super) fn audit_signing() -> Option<Finding> {
+    let what = "commits are signed (commit.gpgSign)";
+    Some(match checkup::try_signing()? {
+        Ok(()) => Finding::good("signing", format!("{what} without asking anybody")),
+        Err(why) => {
+            let remedy = "agents' commits will fail like this: let gpg-agent or ssh-agent keep the \
+                          key, or `git config --global commit.gpgSign false`";
+            Finding::trouble("signing", what, render::one_line(&why), remedy)
+        }
+    })
+}
+
+/// Whether the kernel can do what `KUGETSU_SANDBOX` asks for.
+pub(super) fn audit_sandbox(settings: &AgentSettings) -> Option<Finding> {
+    if !settings.is_sandboxed {
+        return None;
+    }
+    let what = "agents are confined to their clones (KUGETSU_SANDBOX=clone)";
+    let support = sandbox::support();
+    Some(match support.lack() {
+        None => Finding::good("sandbox", what),
+        Some(lack) if support == Support::None => Finding::trouble(
+            "sandbox",
+            "KUGETSU_SANDBOX=clone",
+            lack,
+            "no agent is started like this",
+        ),
+        Some(lack) => Finding::note("sandbox", what, lack),
+    })
 }

@@ -44,16 +44,19 @@ pub(super) fn audit(
             Ok(runs) => audit_runs(runs, contents),
             Err(error) => vec![unreadable(&settings.home.join("runs"), &error.to_string())],
         });
+        findings.extend(audit_held(settings, contents));
         match remains.marked {
             Ok(marked) => findings.extend(audit_processes(&marked, contents)),
             Err(error) => findings.push(unreadable(Path::new("/proc"), &error.to_string())),
         }
     }
     let is_good = |finding: &WorkFinding| match finding {
-        WorkFinding::Busy { .. } | WorkFinding::Aside { .. } | WorkFinding::OldWorktree { .. } => {
-            true
-        }
+        WorkFinding::Busy { .. }
+        | WorkFinding::Aside { .. }
+        | WorkFinding::Removing { .. }
+        | WorkFinding::OldWorktree { .. } => true,
         WorkFinding::Damaged { .. }
+        | WorkFinding::DamagedOwn { .. }
         | WorkFinding::Foreign { .. }
         | WorkFinding::Unfinished { .. }
         | WorkFinding::Unreadable { .. } => false,
@@ -93,6 +96,25 @@ fn audit_runs(runs: Vec<RunLeft>, contents: &Contents) -> Vec<Finding> {
     findings
 }
 
+/// Jobs at work whose shim is gone, and whose run is held by somebody all the same.
+fn audit_held(settings: &AgentSettings, contents: &Contents) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for job in &contents.running {
+        let Some(run) = job.lease().and_then(|lease| lease.run.as_ref()) else { continue };
+        if why::shim_lives(run) {
+            continue;
+        }
+        let holders = checkup::lock_holders(settings, run);
+        let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+        if !names.is_empty() {
+            let why = format!("its agent's shim is gone, and its run is held by {}", some(&names));
+            let remedy = format!("`kugetsu queue cancel --force {}` ends it", job.id);
+            findings.push(Finding::trouble("held", format!("job {}", job.id), why, &remedy));
+        }
+    }
+    findings
+}
+
 /// Processes of runs that no job has any more, or whose shim is dead.
 fn audit_processes(marked: &[Marked], contents: &Contents) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -126,9 +148,20 @@ fn say(found: &WorkFinding) -> Finding {
             format!("it cannot be used: {why}"),
             "the issue's next job moves it aside and goes on in a new one",
         ),
-        WorkFinding::Aside { folder } => {
-            let what = format!("{} was damaged, and is kept aside", shown(folder));
+        WorkFinding::DamagedOwn { folder, why } => Finding::trouble(
+            "mirrors",
+            shown(folder),
+            format!("it cannot be used: {why}"),
+            "the repository's next job makes it anew",
+        ),
+        WorkFinding::Aside { folder, bytes } => {
+            let bytes = size(*bytes);
+            let what = format!("{} was damaged, and is kept aside ({bytes})", shown(folder));
             Finding::note("worktrees", what, "look what is in it, and remove it")
+        }
+        WorkFinding::Removing { folder } => {
+            let what = format!("{} is what an interrupted removal left", shown(folder));
+            Finding::note("worktrees", what, "`kugetsu prune` finishes it")
         }
         WorkFinding::OldWorktree { folder } => {
             let what = format!("{} is a worktree of version 0.1.0", shown(folder));

@@ -9,12 +9,16 @@ use crate::agent::Workplace;
 use crate::cli::context::{CliError, Context, print};
 use crate::cli::exit::CliExit;
 use crate::cli::render::{self, Format};
-use crate::cli::sessions::{Known, job_of, known};
+use crate::cli::sessions::{Known, job_of, known, words};
+use crate::cli::show;
+use crate::git::unsaved::Unsaved;
 use crate::job::{Job, State};
 use crate::time::Timestamp;
 
 #[derive(Args)]
 #[command(after_help = "\
+What is on the remote is told as it was when a job, `prune` or `destroy` last asked.
+
 Examples:
   kugetsu list
   kugetsu list --format=json | jq -r '.items[] | select(.unpushed > 0).worktree'")]
@@ -39,7 +43,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
     let mut rows = Vec::new();
     for known in known(&queue, &settings)? {
         let job = job_of(&queue, &known.issue)?;
-        let place = Workplace::inspect(&settings, &known.issue);
+        let place = Workplace::inspect(&settings, known.place());
         rows.push(Row { known, job, place });
     }
     print(&match arguments.format {
@@ -59,6 +63,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<CliExit, C
 fn json(row: &Row) -> Value {
     let session = row.known.session.as_ref();
     let place = row.place.as_ref();
+    let last = row.job.as_ref().and_then(|job| job.attempts.last()).map(|last| &last.report);
     json!({
         "issue_ref": row.known.issue.to_string(),
         "session": session.and_then(|session| session.id.clone()),
@@ -67,11 +72,23 @@ fn json(row: &Row) -> Value {
         "job": row.job.as_ref().map(|job| job.id.0),
         "state": row.job.as_ref().map(|job| job.state.kind().name()),
         "ahead": place.ok().and_then(|place| place.ahead),
-        "unpushed": place.ok().map(|place| place.unpushed),
-        "dirty": place.ok().map(|place| place.is_dirty),
+        "unpushed": place.ok().map(Workplace::unpushed),
+        "dirty": place.ok().map(Workplace::is_dirty),
+        "unsaved": place.ok().map(|place| place.unsaved.iter().map(unsaved).collect::<Vec<_>>()),
+        "tip": last.and_then(|report| report.tip.as_deref()),
+        "work": row.job.as_ref().and_then(|job| show::place_of_work(job, session)),
         "error": place.err(),
         "created_at": session.map(|session| session.created_at.to_string()),
         "used_at": session.map(|session| session.used_at.to_string()),
+    })
+}
+
+fn unsaved(unsaved: &Unsaved) -> Value {
+    json!({
+        "what": unsaved.what.name(),
+        "name": unsaved.name,
+        "bytes": unsaved.bytes,
+        "count": unsaved.count,
     })
 }
 
@@ -82,10 +99,15 @@ fn text(row: &Row, now: Timestamp) -> String {
     };
     line("state", &state(row, now));
     match &row.place {
-        Err(why) => line("worktree", &format!("cannot look at it: {why}")),
-        Ok(place) if place.is_empty() => line("worktree", "gone, and the branch too"),
+        Err(why) => {
+            line("worktree", &format!("cannot look at it: {}", render::one_line(why)));
+        }
+        Ok(place) if place.is_empty() => line("worktree", "gone, and nothing was left"),
         Ok(place) => {
             line("work", &work(place));
+            for lost in words::each(&place.unsaved).unwrap_or_default() {
+                line("unsaved", &lost);
+            }
             line("branch", place.branch.as_deref().unwrap_or("gone"));
             let folder = place.folder.to_string_lossy();
             line("worktree", if place.is_there { &folder } else { "gone" });
@@ -119,11 +141,11 @@ fn work(place: &Workplace) -> String {
         Some(1) => "1 commit".into(),
         Some(count) => format!("{count} commits"),
     };
-    let unpushed = match (place.ahead, place.unpushed) {
+    let unpushed = match (place.ahead, place.unpushed()) {
         (Some(0), _) => String::new(),
         (_, 0) => ", pushed".into(),
         (_, count) => format!(", {count} not pushed"),
     };
-    let changes = if place.is_dirty { ", changes without a commit" } else { "" };
+    let changes = if place.is_dirty() { ", changes without a commit" } else { "" };
     format!("{ahead}{unpushed}{changes}")
 }

@@ -3,12 +3,13 @@
 pub(super) mod destroy;
 pub(super) mod list;
 pub(super) mod prune;
+mod words;
 
 use std::collections::BTreeMap;
 
-use crate::agent::{AgentSettings, remove_workplace};
+use crate::agent::{AgentSettings, Kept, Place, remove_workplace};
 use crate::cli::context::CliError;
-use crate::job::{IssueRef, Job, Session, StateKind};
+use crate::job::{IssueRef, Job, JobId, Session, StateKind, limits};
 use crate::queue::{Queue, QueueError};
 use crate::store::{ListQuery, OpRefused};
 
@@ -17,6 +18,12 @@ struct Known {
     issue: IssueRef,
     /// `None` when its worktree was made and nothing came of it.
     session: Option<Session>,
+}
+
+impl Known {
+    fn place(&self) -> Place<'_> {
+        Place { issue: &self.issue, session: self.session.as_ref() }
+    }
 }
 
 /// Everything that the store and the folder of worktrees know, by issue.
@@ -38,6 +45,18 @@ fn job_of(queue: &Queue, issue: &IssueRef) -> Result<Option<Job>, QueueError> {
     Ok(queue.list(&query)?.items.pop())
 }
 
+/// All jobs of an issue that may have left something: a session outlives the job that used it.
+fn jobs_of(queue: &Queue, known: &Known) -> Result<Vec<JobId>, QueueError> {
+    let issue = Some(known.issue.clone());
+    let query = ListQuery { states: Vec::new(), issue, limit: limits::ENTRIES_READ_MAX };
+    let jobs = queue.list(&query)?.items.into_iter().map(|job| job.id);
+    let mut jobs: Vec<JobId> =
+        jobs.chain(known.session.as_ref().map(|session| session.last_job)).collect();
+    jobs.sort();
+    jobs.dedup();
+    Ok(jobs)
+}
+
 /// Takes worktree, branch and session away, or says why they are kept.
 fn remove(
     queue: &Queue,
@@ -52,8 +71,13 @@ fn remove(
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
-    if let Err(why) = remove_workplace(settings, &known.issue, force, is_free) {
-        return Ok(Err(why));
+    let jobs = if force { Some(jobs_of(queue, known)?) } else { None };
+    match remove_workplace(settings, known.place(), jobs.as_deref(), is_free) {
+        Ok(()) => {}
+        Err(Kept::Because(why)) => return Ok(Err(why)),
+        Err(Kept::Unsaved(place)) => {
+            return Ok(Err(words::unsaved(&place).unwrap_or_default()));
+        }
     }
     if known.session.is_none() {
         return Ok(Ok(()));

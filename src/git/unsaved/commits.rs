@@ -40,7 +40,8 @@ pub(super) fn find(
             None => found.add(Loss::Unseen, format!("{name} ({oid})"), 0),
             Some(commit) => {
                 let commits = comparison.commits(&[&commit], &known, CommitKind::All)?;
-                if !commits.is_empty() && !is_merged(&comparison, &commit, &commits, &known, saved)?
+                if !commits.is_empty()
+                    && !is_merged(&comparison, (&name, &commit), &commits, &known, saved)?
                 {
                     unsaved.push((commit, name, commits));
                 }
@@ -68,12 +69,18 @@ pub(super) fn find(
 /// Whether the remote has what these commits do, in other commits: squashed, picked or rebased.
 fn is_merged(
     comparison: &Comparison<'_>,
-    tip: &Oid,
+    (name, tip): (&str, &Oid),
     commits: &[Commit],
     known: &[&Oid],
     saved: &Saved<'_>,
 ) -> Result<bool, LookError> {
     let paths = comparison.paths(commits)?;
+    let mut plain = commits.iter().filter(|commit| commit.parents.len() < 2).peekable();
+    let changes_nothing = |commit: &Commit| paths.get(&commit.oid).is_none_or(|p| p.is_empty());
+    if name.starts_with("refs/tags/") && plain.peek().is_some() && plain.all(changes_nothing) {
+        // An empty commit that somebody has marked is kept for what it says.
+        return Ok(false);
+    }
     if count_fresh(comparison, commits, &paths, tip, known)? == 0 {
         return Ok(true);
     }

@@ -13,7 +13,8 @@ use crate::git::evidence::LookError;
 use crate::git::folder::{Folder, Kind, Next, Seen, Unreadable, walk};
 use crate::git::looker::Looker;
 use crate::git::patches::{CommitKind, Comparison};
-use crate::git::refs::CloneRefs;
+use crate::git::refs::{self, CloneRefs};
+use crate::git::unfinished::Unfinished;
 use crate::job::limits;
 
 /// A repository in the clone, by the folder that it is in.
@@ -66,6 +67,7 @@ pub(super) fn judge(
     git: &Git<'_>,
     looks: &Path,
     clone: &Path,
+    refs: &CloneRefs,
     files: &Files<'_>,
     nested: &[Nested],
     found: &mut Found,
@@ -77,7 +79,12 @@ pub(super) fn judge(
     let links = links(git, files)?;
     for (index, nested) in nested.iter().enumerate() {
         let (what, is_saved) = match links.get(&nested.path) {
-            _ if nested.is_worktree => (Loss::Worktree, false),
+            _ if nested.is_worktree => {
+                // Whose commits they are that are nowhere else is not asked.
+                let has_commits = found.list.iter().any(|unsaved| unsaved.what == Loss::Commits);
+                let is_saved = !has_commits && is_clean_worktree(git, looks, clone, refs, nested);
+                (Loss::Worktree, is_saved)
+            }
             Some(oid) if index < limits::SUBMODULES_MAX => {
                 (Loss::Submodule, is_saved(git, looks, clone, &top, &nested.path, oid)?)
             }
@@ -90,6 +97,32 @@ pub(super) fn judge(
         }
     }
     Ok(())
+}
+
+/// Whether there is nothing in an added worktree but what its commit has: that is judged with the
+/// clone's other commits. What cannot be told counts as something to lose.
+fn is_clean_worktree(
+    git: &Git<'_>,
+    looks: &Path,
+    clone: &Path,
+    refs: &CloneRefs,
+    nested: &Nested,
+) -> bool {
+    let work_tree = clone.join(OsStr::from_bytes(&nested.path));
+    let added = refs.worktrees.iter().find(|added| added.folder.as_ref() == Some(&work_tree));
+    let Some(added) = added else { return false };
+    let look = || {
+        let own = refs::open_worktree(clone, added)?;
+        let unfinished = own.as_ref().map(Unfinished::find).transpose()?.flatten();
+        let files = Files::of_worktree(looks, clone, added, &work_tree, Patience::default())?;
+        let is_clean =
+            files.status(git)?.is_empty() && super::files::ignored(git, &files)?.is_empty();
+        Ok::<bool, LookError>(is_clean && own.is_some() && unfinished.is_none())
+    };
+    look().unwrap_or_else(|error| {
+        tracing::info!(path = %shown(&nested.path), why = error.why(), "cannot be looked at");
+        false
+    })
 }
 
 /// The commits that the index names for submodules.
