@@ -34,7 +34,7 @@ use facts::{Facts, Judged};
 use when::{Here, Said};
 
 pub use kind::{Kind, Remedy, SessionAdvice, Source, Trouble};
-pub use provider_log::{ProviderLog, Waiting, Whose};
+pub use provider_log::{ProviderLog, Whose};
 pub use usage::ModelUsage;
 
 /// How a run ended, as far as its words depend on it.

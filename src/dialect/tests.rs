@@ -330,7 +330,7 @@ fn feed(lines: &[Vec<u8>]) {
             log.trouble(Timestamp(now), &berlin());
         }
     }
-    let waiting: Option<Waiting> = log.waiting();
+    let waiting = log.waiting();
     let is_told = log.trouble(Timestamp(0), &berlin()).is_some();
     assert_eq!(waiting.is_some(), is_told);
     let _ = (transcript.last_words(), transcript.usage(), transcript.session());

@@ -261,6 +261,7 @@ impl<'f> Files<'f> {
 }
 
 /// What is changed in a clone that was vetted, and not committed.
+#[cfg(test)]
 pub(crate) fn changes(
     git: &Git<'_>,
     looks: &Path,

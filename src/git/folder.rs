@@ -295,7 +295,6 @@ pub(crate) enum Seen<'w> {
 pub(crate) enum Next {
     Enter,
     Pass,
-    Stop,
 }
 
 /// Walks through a folder, without following links, with as many open descriptors as it is deep.
@@ -322,7 +321,6 @@ pub(crate) fn walk(
                     Err(why) => {
                         let path = above.path.join(&name);
                         match visitor(Seen::Unseen { path, why })? {
-                            Next::Stop => return Ok(()),
                             Next::Enter | Next::Pass => continue,
                         }
                     }
@@ -338,7 +336,6 @@ pub(crate) fn walk(
                 entries
             }
             Err(why) => match visitor(Seen::Unseen { path: folder.path.clone(), why })? {
-                Next::Stop => return Ok(()),
                 Next::Enter | Next::Pass => continue,
             },
         };
@@ -346,7 +343,6 @@ pub(crate) fn walk(
         for entry in entries {
             let said = visitor(Seen::Entry { folder: &folder, entry: &entry, depth })?;
             match said {
-                Next::Stop => return Ok(()),
                 Next::Enter if entry.kind == Kind::Folder && depth == reach.depth_max => {
                     let path = folder.path.join(&entry.name);
                     let why = format!("{} lies too deep", path.display());

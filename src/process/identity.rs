@@ -7,9 +7,6 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A clock tick as `/proc` counts it: the kernel's USER_HZ is 100 wherever kugetsu runs.
-const MS_PER_TICK: u64 = 10;
-
 /// A process of this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -68,14 +65,6 @@ impl Identity {
     /// Whether it is there and not a zombie.
     pub fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.identity == self && !stat.is_zombie)
-    }
-
-    /// For how long it has been there, in milliseconds.
-    pub fn age_ms(self) -> io::Result<u64> {
-        let text = fs::read_to_string("/proc/uptime")?;
-        let seconds = text.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok());
-        let seconds: u64 = seconds.ok_or_else(|| io::Error::other("/proc/uptime is no number"))?;
-        Ok((seconds * 1000).saturating_sub(self.start_time * MS_PER_TICK))
     }
 
     /// What it was called with, its own name first; empty if that cannot be read.

@@ -1,6 +1,6 @@
 //! Was the work done? Decided from how the run ended and from what it left.
 
-use crate::dialect::{Remedy, Source, Trouble};
+use crate::dialect::{Remedy, SessionAdvice, Source, Trouble};
 use crate::job::{Reason, Report, Usage};
 use crate::run::{Cause, Completion, Elsewhere, End, Evidence, Facts, Purpose, Seen, Undone};
 use crate::worker::Stop;
@@ -372,12 +372,16 @@ impl Case<'_> {
             return self.over(Reason::AgentError, detail);
         };
         let detail = format!("{how}: {}", trouble.words);
+        if trouble.session() == SessionAdvice::Drop {
+            return self.without_its_session(detail);
+        }
         match trouble.remedy {
             Remedy::StartAgain => self.over(Reason::StartFailed, detail),
-            Remedy::FreshSession => self.without_its_session(detail),
-            Remedy::Wait | Remedy::Login | Remedy::Person | Remedy::Nothing => {
-                self.over(Reason::AgentError, detail)
-            }
+            Remedy::Wait
+            | Remedy::Login
+            | Remedy::Person
+            | Remedy::FreshSession
+            | Remedy::Nothing => self.over(Reason::AgentError, detail),
         }
     }
 
