@@ -3,7 +3,7 @@
 //! A program of its own runs agents with [`AgentExecutor`], by the settings that
 //! [`Config::agents`](crate::config::Config::agents) gives, and a worker that runs them.
 //!
-//! This module performs what [`crate::run`] decides.
+//! This module performs what `run` decides.
 
 mod settings;
 
