@@ -30,6 +30,7 @@ use crate::git::{BranchName, Oid};
 use crate::job::{IssueRef, Job, Reason, Report, Session, limits};
 use crate::process::launch::Step;
 use crate::process::run::RunDir;
+use crate::process::safe_file;
 use crate::process::tree;
 
 /// An issue's clone, ready for an agent.
@@ -180,6 +181,14 @@ fn find(folder: &Path) -> io::Result<Found> {
     })
 }
 
+/// Whether a clone bears kugetsu's mark: a worker may have died before it saved a session.
+fn is_ours(folder: &Path) -> bool {
+    let exclude = Path::new(".git/info/exclude");
+    let read = safe_file::read_below(folder, exclude, limits::GIT_FILE_BYTES_MAX as u64);
+    let text = read.ok().flatten().unwrap_or_default();
+    text.split(|byte| *byte == b'\n').any(|line| line == b"/.kugetsu/")
+}
+
 /// Preparing one attempt, with the repository's lock held.
 struct Preparation<'p> {
     settings: &'p AgentSettings,
@@ -268,6 +277,13 @@ impl Preparation<'_> {
                 )))
             }
             Found::Other(why) => self.make_anew(why),
+            // Made by nobody of ours, as far as anything tells.
+            Found::Clone if self.session.is_none() && !is_ours(&folder) => {
+                Err(worktree_failed(format!(
+                    "{} is in the way: it is a clone of somebody else's (move it away, and retry)",
+                    folder.display()
+                )))
+            }
             Found::Clone => match CloneRefs::read(&folder) {
                 Ok(refs) => self.reuse(&refs),
                 Err(Unreadable::NoClone(why) | Unreadable::Hostile(why)) => self.make_anew(&why),

@@ -189,6 +189,9 @@ fn detail(why: &Why, now: Timestamp) -> String {
         Why::Held { after: Some((reason, detail)) } => {
             format!("a person: {reason}, {}", render::one_line(detail))
         }
+        Why::Machine(detail) => {
+            format!("the machine, which a worker examines: {}", render::one_line(detail))
+        }
         Why::Held { after: None } => "a person: it has no time of its own".into(),
         Why::Paused(pause) => {
             let until = match pause.until {
@@ -260,6 +263,7 @@ fn next_step(why: &Why, id: JobId) -> String {
                           background"
             .into(),
         Why::Held { .. } => format!("see to the cause, then `kugetsu queue retry {id}`"),
+        Why::Machine(_) => "see to the cause; the worker goes on by itself then".into(),
         Why::Paused(_) => "`kugetsu queue resume` ends it now".into(),
         Why::AgentHeld(_) => "see to the cause, then `kugetsu queue resume` lifts it".into(),
         Why::Delayed { .. } => format!("`kugetsu queue edit {id} --delay=0s` lets it run now"),

@@ -345,8 +345,29 @@ impl Evidence {
             .input(commands)
             .config("core.fsync", "all")
             .config("core.fsyncMethod", "fsync")
-            .run()
-            .map(drop)
+            .run()?;
+        self.sync_names(prefix)
+            .map_err(|error| trouble::cannot("put the evidence's names on disk", &error))
+    }
+
+    /// Git syncs what it writes, and then renames it: the folders, which hold the names, are synced
+    /// here. Without that a power loss takes the references of commits that are there.
+    fn sync_names(&self, prefix: &str) -> io::Result<()> {
+        let attempt = self.folder.join(prefix);
+        let mut folders = vec![self.objects(), self.objects().join("pack")];
+        let above = attempt.ancestors().take_while(|folder| **folder != *self.folder);
+        folders.extend(above.map(Path::to_path_buf));
+        for name in ["before", "elsewhere"] {
+            folders.push(attempt.join(name));
+        }
+        for folder in folders {
+            match fs::File::open(&folder) {
+                // Git removes folders that have become empty.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => opened?.sync_all()?,
+            }
+        }
+        Ok(())
     }
 
     /// Removes the locks of gits that were killed: nobody else works here, as the repository's lock

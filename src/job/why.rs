@@ -56,6 +56,8 @@ pub(crate) enum Why {
         /// How its last attempt ended, and the evidence in words.
         after: Option<(Reason, String)>,
     },
+    /// The machine could not do it when it was tried last: why, in words.
+    Machine(String),
     Paused(Pause),
     /// Its agent command is held back.
     AgentHeld(Hold),
@@ -103,6 +105,7 @@ impl Why {
         match self {
             Why::NoWorker => "no_worker",
             Why::Held { .. } => "held",
+            Why::Machine(_) => "machine",
             Why::Paused(_) => "paused",
             Why::AgentHeld(_) => "agent_held",
             Why::Delayed { .. } => "delayed",
@@ -129,6 +132,7 @@ impl Why {
             Why::AgentHeld(hold) => Some(hold.job),
             Why::NoWorker
             | Why::Held { .. }
+            | Why::Machine(_)
             | Why::Delayed { .. }
             | Why::CapReached { .. }
             | Why::Behind(_)
@@ -165,6 +169,7 @@ fn why_pending(facts: &Facts<'_>, pending: &Pending) -> Vec<Why> {
         let after = last.map(|report| (report.reason, report.detail.clone()));
         reasons.push(Why::Held { after });
     }
+    reasons.extend(machine_trouble(facts.job, pending).map(Why::Machine));
     let pause = facts.pause.iter().map(|pause| (pause.until, Why::Paused(pause.clone())));
     let hold = facts.agent_held.iter().map(|hold| (hold.until, Why::AgentHeld(hold.clone())));
     for (until, why) in pause.chain(hold) {
@@ -202,6 +207,12 @@ fn why_pending(facts: &Facts<'_>, pending: &Pending) -> Vec<Why> {
         reasons.push(Why::Next);
     }
     reasons
+}
+
+/// What the machine could not do, if that put the job back.
+fn machine_trouble(job: &Job, pending: &Pending) -> Option<String> {
+    let last = job.attempts.last().filter(|attempt| attempt.ended_at == pending.since)?;
+    (last.report.reason == Reason::Machine).then(|| last.report.detail.clone())
 }
 
 /// The failure that put the job back: an attempt's end is the beginning of the wait behind it.
@@ -391,6 +402,18 @@ mod tests {
             },
             "cap_reached issue_turn behind",
         );
+    }
+
+    #[test]
+    fn the_trouble_of_the_machine_is_told_until_the_job_was_tried_again() {
+        let mut job = retried();
+        job.state = State::Pending(Pending { run_at: NOW, since: Timestamp(7) });
+        check(&job, |_| (), "next");
+        job.attempts[0].report.reason = Reason::Machine;
+        check(&job, |_| (), "machine");
+        check(&job, |f| f.has_worker = false, "machine no_worker");
+        job.attempts[0].ended_at = Timestamp(6);
+        check(&job, |_| (), "next");
     }
 
     #[test]

@@ -19,7 +19,8 @@ const KUGETSU: &str = env!("CARGO_BIN_EXE_kugetsu");
 
 /// Names its commit to the world outside, which no power loss reaches. The text that it commits is
 /// one that nothing else holds.
-const AGENT: &str = "begun=$(mktemp $WORLD/begun-XXXXXX); printf 'begun\\n' > $begun
+const AGENT: &str =
+    "begun=$(mktemp -p $WORLD -t begun-$(printf X%.0s 1 2 3 4 5 6)); printf 'begun\\n' > $begun
     while [ -e $WORLD/wait ]; do sleep 0.02; done
     echo work of $KUGETSU_JOB >> work.txt; head -c 20000 /dev/urandom | base64 >> work.txt
     git add work.txt; git commit -qm \"work of $KUGETSU_JOB\"

@@ -120,6 +120,7 @@ fn every_key_of_the_readme_is_a_key() {
         "KUGETSU_RESULT",
         "KUGETSU_FAILPOINT",
         "KUGETSU_FAILPOINT_ONCE",
+        "KUGETSU_TEST_NOT_YET",
         "KUGETSU_TEST_OLD_BINARY",
         "KUGETSU_TEST_OPENCODE",
         "KUGETSU_TEST_SLOW",

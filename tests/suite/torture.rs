@@ -454,9 +454,9 @@ fn check_ledger(torture: &Torture) -> usize {
 impl Torture {
     /// A commit that an agent made is on its issue's branch.
     fn assert_kept(&self, issue: &str, commit: &str) {
-        let clone = self.world.home().join("repos/git.test+o+r.git");
         let issue = issue.parse().expect("a number");
-        let branch = self.world.git(&self.world.worktree(issue), &["branch", "--show-current"]);
+        let clone = self.world.worktree(issue);
+        let branch = self.world.git(&clone, &["branch", "--show-current"]);
         let line = format!("git merge-base --is-ancestor {commit} refs/heads/{branch}");
         let ran = self.world.shell(&format!("cd {} && {line}", clone.display()));
         assert_eq!(ran.code, 0, "{commit} of issue {issue} is lost: {}", ran.stderr);

@@ -44,7 +44,7 @@ fn init_makes_what_is_missing_and_says_what_it_cannot_make() {
     ] {
         assert!(text.contains(line), "{text}");
     }
-    assert!(world.home().join("repos/git.test+o+r.git").is_dir());
+    assert!(world.home().join("mirrors/git.test+o+r.git").is_dir());
     fs::write(&path, "MAX_CONCURRENT_AGENTS=many\n").expect("a file");
     let ran = world.run(&["init"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "a bad one is named, and nothing done");

@@ -44,6 +44,17 @@ pub fn left_out(what: &str, why: &str) {
     let _ = writeln!(io::stderr(), "\n*** LEFT OUT: {what}: {why} ***");
 }
 
+/// Whether a promise is tried that kugetsu is known not to keep yet: with `KUGETSU_TEST_NOT_YET` set.
+/// Otherwise it is said that the test is left out.
+#[expect(clippy::disallowed_methods, reason = "tests are told by their environment")]
+pub fn is_tried_already(what: &str) -> bool {
+    let is_tried = std::env::var_os("KUGETSU_TEST_NOT_YET").is_some();
+    if !is_tried {
+        left_out(what, "kugetsu does not keep this promise yet (KUGETSU_TEST_NOT_YET=1 tries it)");
+    }
+    is_tried
+}
+
 fn run(command: &str, arguments: &[&str]) -> Result<(), String> {
     match program(command).args(arguments).stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(()),
@@ -112,18 +123,6 @@ impl Disk {
             .spawn()
             .expect("setsid runs");
         Ok(Disk { at: at.into(), watcher })
-    }
-
-    /// Puts a view of it over it in which nothing can be written. What is open stays writable.
-    pub fn cover_read_only(&self) {
-        let path = self.at.to_str().expect("letters");
-        run("mount", &["--bind", path, path]).expect("root may");
-        run("mount", &["-o", "remount,bind,ro", path]).expect("root may");
-    }
-
-    /// Takes that away.
-    pub fn uncover(&self) {
-        run("umount", &["-l", self.at.to_str().expect("letters")]).expect("it is covered");
     }
 
     /// Fills it until nothing more goes in, and gives the file to remove again.
