@@ -136,6 +136,11 @@ impl AgentExecutor {
             report.commits = evidence.commits;
             report.tip = evidence.tip;
         }
+        if let Some(AnyPlan::Old(plan)) = &plan
+            && let Seen::Evidence(evidence) = legacy::seen(&self.settings, job, plan)
+        {
+            report.commits = evidence.commits;
+        }
         report.usage = plan.as_ref().map_or(Progress::default(), progress_of).usage;
         report
     }

@@ -106,7 +106,8 @@ impl AgentExecutor {
     }
 
     fn attempt(&self, job: &Job, control: &Control) -> Result<Report, EarlyExit> {
-        self.make_folders().map_err(early_exit::start_failed("make kugetsu's folders"))?;
+        self.make_folders()
+            .map_err(|error| EarlyExit::from(Report::new(Reason::Machine, error.to_string())))?;
         let known = control.session(job)?;
         let prepared = workspace::prepare(&self.settings, job, known.as_ref(), control.stop());
         let mut workspace = prepared.map_err(|why| self.put_off_for_network(job, why))?;

@@ -227,8 +227,9 @@ const SYSTEM: [&str; 30] = [
 ];
 
 /// A remote that does not believe, or does not know, who asks.
-const LOGIN: [&str; 17] = [
+const LOGIN: [&str; 18] = [
     "could not read Username",
+    "unable to get password from user",
     "could not read Password",
     "Authentication failed",
     "Invalid username or password",
@@ -443,7 +444,8 @@ fn advice(stderr: &str) -> &'static str {
     const TOKEN: &str =
         " (set KUGETSU_TOKEN_<HOST>, or give git a credential helper that need not ask)";
     const PRIVATE: &str = " (or it is private: set KUGETSU_TOKEN_<HOST>; or see KUGETSU_CLONE_URL)";
-    const TABLE: [(&str, &str); 18] = [
+    const TABLE: [(&str, &str); 19] = [
+        ("unable to get password from user", TOKEN),
         ("could not read Username", TOKEN),
         ("could not read Password", TOKEN),
         ("Authentication failed", TOKEN),

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::disk::{Disk, Kind, left_out, lose_power};
+use crate::support::disk::{Disk, Kind, is_tried_already, left_out, lose_power};
 use crate::support::{Background, Ran, World, processes_with, wait_for};
 
 const KUGETSU: &str = env!("CARGO_BIN_EXE_kugetsu");
@@ -224,6 +224,9 @@ fn complete_jobs(powered: &mut Powered) -> Vec<(u64, PathBuf)> {
 
 #[test]
 fn the_work_of_a_completed_job_is_there_after_a_power_loss() {
+    if !is_tried_already("the work of a completed job after a power loss") {
+        return;
+    }
     for kind in Kind::ALL {
         let Some(mut powered) = Powered::new(kind) else { continue };
         for (last, copy) in complete_jobs(&mut powered) {
@@ -262,6 +265,9 @@ fn the_work_of_a_completed_job_is_there_after_a_power_loss() {
 
 #[test]
 fn a_job_that_a_power_loss_cut_short_is_worked_on_at_no_cost() {
+    if !is_tried_already("a job that a power loss cut short") {
+        return;
+    }
     for kind in Kind::ALL {
         let Some(mut powered) = Powered::new(kind) else { continue };
         fs::write(powered.world.root().join("wait"), "").expect("a file");
@@ -288,6 +294,9 @@ fn a_job_that_a_power_loss_cut_short_is_worked_on_at_no_cost() {
 
 #[test]
 fn a_power_loss_at_any_moment_leaves_a_queue_that_runs_to_its_end() {
+    if !is_tried_already("a power loss at any moment") {
+        return;
+    }
     for kind in Kind::ALL {
         let Some(mut powered) = Powered::new(kind) else { continue };
         for issue in 1..=6 {
@@ -316,6 +325,9 @@ fn a_power_loss_at_any_moment_leaves_a_queue_that_runs_to_its_end() {
 /// The same as above with a git that syncs nothing: the look must find what is lost, or it is no look.
 #[test]
 fn without_the_syncs_of_git_the_same_look_finds_the_loss() {
+    if !is_tried_already("the same without git's syncs") {
+        return;
+    }
     for kind in Kind::ALL {
         let Some(mut powered) = Powered::new(kind) else { continue };
         powered.world.fake_git("*", "export GIT_TEST_FSYNC=0");

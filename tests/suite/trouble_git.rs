@@ -95,7 +95,7 @@ fn a_forge_that_asks_for_a_password_is_told_of_and_asks_nobody() {
     world.set("KUGETSU_CLONE_URL", &forge);
     let job = work_on(&world, 1);
     assert_failed(&job, "unable to get password from user");
-    assert_failed(&job, "give git a credential helper");
+    assert_failed(&job, "or give git a credential helper");
     world.set("KUGETSU_CLONE_URL", &forge.replace("//", "//me:t0p-s3cret@"));
     let job = work_on(&world, 2);
     assert_failed(&job, "Authentication failed");
@@ -118,7 +118,7 @@ fn a_base_branch_that_is_not_there_is_named() {
 #[test]
 fn what_is_in_the_way_of_a_worktree_is_named_and_left_alone() {
     let world = world();
-    fs::create_dir(world.worktree(3)).expect("a folder");
+    fs::create_dir_all(world.worktree(3)).expect("a folder");
     fs::write(world.worktree(3).join("mine"), "precious\n").expect("a file");
     let remote = world.root().join("remote/o/r.git");
     let own = world.worktree(4);
