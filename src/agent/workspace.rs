@@ -269,13 +269,11 @@ impl Preparation<'_> {
                 let tip = legacy::take_over(self.settings, &self.git, &self.evidence, self.job)?;
                 self.make(tip)
             }
-            // A link leads to what is not ours, and what never was a clone is somebody's.
-            Found::Other(why) if self.session.is_none() || why.contains("link") => {
-                Err(worktree_failed(format!(
-                    "{} is in the way: {why} (move it away, and retry)",
-                    folder.display()
-                )))
-            }
+            // What never was a clone of ours is somebody's.
+            Found::Other(why) if self.session.is_none() => Err(worktree_failed(format!(
+                "{} is in the way: {why} (move it away, and retry)",
+                folder.display()
+            ))),
             Found::Other(why) => self.make_anew(why),
             // Made by nobody of ours, as far as anything tells.
             Found::Clone if self.session.is_none() && !is_ours(&folder) => {
@@ -466,6 +464,9 @@ impl Preparation<'_> {
         }
         let fork = new_work::fork(&self.git, &self.evidence, base, tip).map_err(look_failed)?;
         let Some(fork) = fork else { return Ok(Some(tip.clone())) };
+        if new_work::is_in_base(&self.git, &self.evidence, base, tip).map_err(look_failed)? {
+            return Ok(Some(base.clone()));
+        }
         let others = self.state.heads.iter().filter(|(name, _)| **name != self.branch);
         let known: Vec<Oid> = others.map(|(_, oid)| oid.clone()).collect();
         let work = new_work::judge(
