@@ -464,8 +464,11 @@ impl Preparation<'_> {
         }
         let fork = new_work::fork(&self.git, &self.evidence, base, tip).map_err(look_failed)?;
         let Some(fork) = fork else { return Ok(Some(tip.clone())) };
-        if new_work::is_in_base(&self.git, &self.evidence, base, tip).map_err(look_failed)? {
-            return Ok(Some(base.clone()));
+        match new_work::is_in_base(&self.git, &self.evidence, base, tip) {
+            Ok(true) => return Ok(Some(base.clone())),
+            // Too much to compare is something of its own.
+            Ok(false) | Err(LookError::Clone(_)) => {}
+            Err(error @ LookError::Own(_)) => return Err(look_failed(error)),
         }
         let others = self.state.heads.iter().filter(|(name, _)| **name != self.branch);
         let known: Vec<Oid> = others.map(|(_, oid)| oid.clone()).collect();

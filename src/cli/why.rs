@@ -279,7 +279,12 @@ fn next_step(why: &Why, id: JobId) -> String {
             format!("nothing to do; `kugetsu queue edit {id} --priority=N` lets it go earlier")
         }
         Why::Next => "nothing to do".into(),
-        Why::Starting { .. } => "nothing to do: clone and worktree may take a while".into(),
+        Why::Starting { .. } => {
+            format!(
+                "git makes its clone and worktree, which may take a while; \
+                 `kugetsu queue cancel {id}` ends it"
+            )
+        }
         Why::Running { .. } => {
             format!("`kugetsu logs {id} -f` shows what it does, `kugetsu wait {id}` waits for it")
         }

@@ -437,8 +437,7 @@ pub(crate) fn diff(
         .map_err(of_evidence)
 }
 
-/// Whether a base has all that a tip has, in whatever commits: merging would change nothing. So it
-/// is after a squash merge.
+/// Whether a base has what a tip has done, in whatever commits, as after a squash merge.
 pub(crate) fn is_in_base(
     git: &Git<'_>,
     evidence: &Evidence,
@@ -446,8 +445,7 @@ pub(crate) fn is_in_base(
     tip: &Oid,
 ) -> Result<bool, LookError> {
     let comparison = Comparison { git, folder: evidence.folder(), looks: evidence.looks() };
-    let tree = comparison.resolve(&[format!("{base}^{{tree}}")])?.pop().flatten();
-    Ok(tree.is_some() && comparison.merged_tree(base, tip)? == tree)
+    comparison.has_all_of(base, tip, &[base])
 }
 
 /// Where work on a branch forks from a base: what a diff begins at.

@@ -136,6 +136,29 @@ impl<'c> Comparison<'c> {
         }
     }
 
+    /// Whether a base has what a tip has done since their fork, in whatever commits: merging would
+    /// change nothing, or it is all in one commit that the known tips lead to, as after a squash
+    /// merge, and the base has gone on over it.
+    pub fn has_all_of(&self, base: &Oid, tip: &Oid, known: &[&Oid]) -> Result<bool, LookError> {
+        let Some(fork) = self.merge_base(tip, base)? else {
+            return Ok(false);
+        };
+        let tree = self.resolve(&[format!("{base}^{{tree}}")])?;
+        if self.merged_tree(base, tip)?.is_some_and(|merged| tree == [Some(merged)]) {
+            return Ok(true);
+        }
+        let touched = self.paths_between(&fork, tip)?;
+        let theirs = self.commits(known, &[tip], CommitKind::Touching(&touched))?;
+        let their_paths = self.paths(&theirs)?;
+        let alike = their_paths.iter().filter(|(_, paths)| **paths == touched);
+        let candidates: Vec<&Oid> = alike.map(|(oid, _)| oid).collect();
+        if candidates.is_empty() {
+            return Ok(false);
+        }
+        let own = self.patch_between(&fork, tip)?;
+        Ok(self.patches(&candidates)?.into_values().any(|patch| patch == own))
+    }
+
     /// What each commit changes, by path, against its first parent.
     pub fn paths(&self, commits: &[Commit]) -> Result<BTreeMap<Oid, Paths>, LookError> {
         tree_diff::paths_of(self, commits)

@@ -84,23 +84,5 @@ fn is_merged(
     if count_fresh(comparison, commits, &paths, tip, known)? == 0 {
         return Ok(true);
     }
-    let Some(fork) = comparison.merge_base(tip, saved.base)? else {
-        return Ok(false);
-    };
-    // Merging it would change nothing.
-    let tree = comparison.resolve(&[format!("{}^{{tree}}", saved.base)])?;
-    if comparison.merged_tree(saved.base, tip)?.is_some_and(|merged| tree == [Some(merged)]) {
-        return Ok(true);
-    }
-    // All of it in one commit, over which the base has gone on.
-    let touched = comparison.paths_between(&fork, tip)?;
-    let theirs = comparison.commits(known, &[tip], CommitKind::Touching(&touched))?;
-    let their_paths = comparison.paths(&theirs)?;
-    let alike = their_paths.iter().filter(|(_, paths)| **paths == touched);
-    let candidates: Vec<&Oid> = alike.map(|(oid, _)| oid).collect();
-    if candidates.is_empty() {
-        return Ok(false);
-    }
-    let own = comparison.patch_between(&fork, tip)?;
-    Ok(comparison.patches(&candidates)?.into_values().any(|patch| patch == own))
+    comparison.has_all_of(saved.base, tip, known)
 }

@@ -64,7 +64,7 @@ fn no_question_is_asked_for_a_password() {
     for (what, variable, config) in [
         ("GIT_ASKPASS", "GIT_ASKPASS", ""),
         ("SSH_ASKPASS", "SSH_ASKPASS", ""),
-        ("core.askPass", "", "[core]\n\taskPass = P\n"),
+        ("core.askPass", "", "[core]\n\taskpass = P\n"),
     ] {
         let mut world = world();
         let program = for_ever(&world);
@@ -106,7 +106,7 @@ fn an_agents_git_asks_nobody() {
         (
             "a password",
             &["GIT_ASKPASS", "SSH_ASKPASS"][..],
-            "[core]\n\taskPass = P\n",
+            "[core]\n\taskpass = P\n",
             "git fetch -q $FORGE; commit",
         ),
         (
