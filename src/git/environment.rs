@@ -110,13 +110,13 @@ pub(crate) const REPOSITORY_VARIABLES: [&str; 28] = [
 
 /// What an agent's git, ssh, editors and pagers are told, so that none of them waits for a person.
 ///
-/// By `was_set` it is told which variables are set for the worker: what users chose for
-/// themselves stays where it cannot ask (an editor or a pager may be a program that answers).
+/// Editors and pagers too: the `EDITOR=vim` of the shell that a worker was started from would wait
+/// for ever. By `was_set` it is told which variables are set for the worker: a user's own ssh stays.
 pub(crate) fn environment_for_agents(
     was_set: impl Fn(&str) -> bool,
 ) -> Vec<(&'static str, String)> {
-    // A program that would open a window or a terminal.
-    const ALWAYS: [(&str, &str); 6] = [
+    // What would open a window or ask at a terminal.
+    const ALWAYS: [(&str, &str); 13] = [
         ("GIT_TERMINAL_PROMPT", "0"),
         ("GCM_INTERACTIVE", "never"),
         ("GIT_ASKPASS", ""),
@@ -124,8 +124,6 @@ pub(crate) fn environment_for_agents(
         ("SSH_ASKPASS_REQUIRE", "force"),
         // Where no terminal is named, gpg's pinentry has none to ask at.
         ("GPG_TTY", ""),
-    ];
-    const UNLESS_SET: [(&str, &str); 7] = [
         ("GIT_EDITOR", "true"),
         ("GIT_SEQUENCE_EDITOR", "true"),
         ("EDITOR", "true"),
@@ -134,9 +132,7 @@ pub(crate) fn environment_for_agents(
         ("PAGER", "cat"),
         ("GIT_MERGE_AUTOEDIT", "no"),
     ];
-    let unless_set = UNLESS_SET.into_iter().filter(|(name, _)| !was_set(name));
-    let mut all: Vec<_> =
-        ALWAYS.into_iter().chain(unless_set).map(|(name, value)| (name, value.into())).collect();
+    let mut all: Vec<_> = ALWAYS.into_iter().map(|(name, value)| (name, value.into())).collect();
     if !was_set("GIT_SSH_COMMAND") && !was_set("GIT_SSH") {
         all.push(("GIT_SSH_COMMAND", format!("ssh {}", ssh_options())));
     }
@@ -240,7 +236,7 @@ mod tests {
         assert!(value(&all, "GIT_SSH_COMMAND").is_some_and(|ssh| ssh.contains("BatchMode=yes")));
         let some =
             environment_for_agents(|name| matches!(name, "EDITOR" | "GIT_SSH" | "GIT_ASKPASS"));
-        assert_eq!(value(&some, "EDITOR"), None, "what is set stays");
+        assert_eq!(value(&some, "EDITOR").as_deref(), Some("true"), "a shell's editor waits");
         assert_eq!(value(&some, "GIT_SSH_COMMAND"), None, "it would overrule GIT_SSH");
         assert_eq!(value(&some, "GIT_ASKPASS").as_deref(), Some(""), "nobody is asked");
     }
