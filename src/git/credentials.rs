@@ -240,14 +240,14 @@ mod tests {
                       printf 'username=u\\npassword=%s\\n' \"$KUGETSU_CREDENTIAL_SECRET\"\n";
         fs::write(&program, script).expect("a program");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("it is ours");
-        let token = Token { host: "h.example".into(), secret: "s3".into() };
+        let token = Token { host: "h.example".into(), secret: "not-in-a-folder-s-name".into() };
         let login = Login { token, program };
-        assert!(!format!("{login:?}").contains("s3"));
+        assert!(!format!("{login:?}").contains("not-in-a-folder-s-name"));
         let nothing = File::open("/dev/null").expect("it is there");
         let stop = never();
         let git = Git::new(&nothing, &stop, 60_000, None);
         for (url, secret) in [
-            ("protocol=https\nhost=h.example\npath=o/r\n", "s3"),
+            ("protocol=https\nhost=h.example\npath=o/r\n", "not-in-a-folder-s-name"),
             ("protocol=https\nhost=other.example\n", "users"),
             ("protocol=http\nhost=h.example\n", "users"),
             ("protocol=https\nhost=h.example:8443\n", "users"),
